@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DRAGOMAN_KERNEL_KERNEL_H
+#define DRAGOMAN_KERNEL_KERNEL_H
+
+/*
+ * The kernel side of one namespace: reads what stands there, commits verdicts.
+ *
+ * Sockets and the sysctl's descriptor are opened inside the namespace once;
+ * after that no namespace is switched. A netlink socket keeps its namespace
+ * alive: kernel_close() it as soon as the namespace has no use any more.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "dragoman/base/error.h"
+#include "dragoman/base/memory.h"
+#include "dragoman/kernel/netns.h"
+#include "dragoman/model/observed.h"
+#include "dragoman/model/verdict.h"
+
+/* The routing protocol number (rtm_protocol, rtnetlink(7)) of our routes to ::1. */
+enum { KERNEL_ROUTE_PROTOCOL = 213, KERNEL_ROUTE_METRIC = 2048 };
+
+struct kernel;
+
+/*
+ * Opens what is needed inside the namespace; netns may be closed afterwards.
+ * Errors: -EPERM (CAP_NET_ADMIN, CAP_SYS_ADMIN), -EPROTONOSUPPORT (a kernel
+ * without nf_tables), -ENOMEM, or what socket(2) says.
+ */
+int kernel_open(const struct netns *netns, struct kernel **ret, struct error *error);
+void kernel_close(struct kernel *kernel);
+void kernel_closep(struct kernel **kernel);
+
+/*
+ * Reads our table, whole and of one generation, the sysctl, links and routes.
+ * What is in *ret lives in the arena. A dump that the kernel interrupted is
+ * taken again, a bounded number of times. Errors: -EAGAIN (it kept changing;
+ * ERROR_CONFLICT), or what the kernel says.
+ */
+int kernel_read(struct kernel *kernel, struct arena *arena, struct observed *ret,
+		struct error *error);
+
+/*
+ * Applies verdicts: one nfnetlink batch, all or nothing, stamped with their
+ * generation; then, or before, the sysctl and the routes, so that localhost
+ * is never open without its guard. Errors:
+ *   -ERESTART  the generation moved on; nothing was changed. Read and plan
+ *              again (ERROR_CONFLICT)
+ *   -EAGAIN    the kernel's answer was lost (ENOBUFS): read and see
+ *              (ERROR_CONFLICT)
+ *   -EBUSY...  the kernel refused the batch; nothing was changed. The message
+ *              names the object and the kernel's own reason.
+ */
+int kernel_commit(struct kernel *kernel, const struct verdicts *verdicts, struct error *error);
+
+#endif

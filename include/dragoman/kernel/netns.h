@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DRAGOMAN_KERNEL_NETNS_H
+#define DRAGOMAN_KERNEL_NETNS_H
+
+/*
+ * Network namespaces, by name, path and process (namespaces(7), setns(2)).
+ *
+ * A namespace is held by a descriptor of its nsfs file and known by that
+ * file's device and inode. The descriptor keeps the namespace alive: close it.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "dragoman/base/error.h"
+
+struct netns {
+	int fd;
+	dev_t device;
+	ino_t inode; /* the number that `ip netns` and /proc/PID/ns/net show */
+};
+
+#define NETNS_NONE ((struct netns){.fd = -1})
+
+/*
+ * NAME is looked up in /run/netns, as ip-netns(8) keeps it; whatever holds a
+ * slash is a path. Errors: -ENOENT (no such name or path), -EINVAL (a file
+ * that is no network namespace), -EACCES and -EPERM.
+ */
+int netns_open(const char *name_or_path, struct netns *ret, struct error *error);
+
+/*
+ * The namespace of a process, held by a pidfd meanwhile, so that a number that
+ * is given to another process is noticed. Errors: -ESRCH (no such process, or
+ * it ended), -EACCES and -EPERM (CAP_SYS_PTRACE is missing).
+ */
+int netns_open_pid(pid_t pid, struct netns *ret, struct error *error);
+
+/* Closes it; fine on NETNS_NONE. Usable with CLEANUP. */
+void netns_done(struct netns *netns);
+
+/*
+ * Whether this is the host's own namespace: that of process 1, or, where that
+ * cannot be seen, the one this process is in. Returns 1, 0, or -errno.
+ */
+int netns_is_host(const struct netns *netns, struct error *error);
+
+/*
+ * Calls function inside the namespace and comes back, whatever it returns.
+ * Returns its result, or -errno with error set where the namespace could not
+ * be entered (-EPERM: CAP_SYS_ADMIN is missing). Where there is no way back
+ * the process ends: it must never go on in a container's namespace.
+ */
+int netns_call(const struct netns *netns, int (*function)(void *user, struct error *error),
+	       void *user, struct error *error);
+
+#endif

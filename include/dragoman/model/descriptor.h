@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DRAGOMAN_MODEL_DESCRIPTOR_H
+#define DRAGOMAN_MODEL_DESCRIPTOR_H
+
+/*
+ * Descriptors: what a container says it needs.
+ *
+ *     variable = PREFIX NAME
+ *     value    = service [ "[" tag *( "," tag ) "]" ] ";" port [ "/" proto ]
+ *     service  = bare name | "/" key path        letters digits . _ - and, in a path, /
+ *     port     = 1..65535, decimal
+ *     proto    = tcp | udp, any case             tcp when left out
+ *
+ * A value without ";" is somebody else's variable and ignored; one with a ";"
+ * that does not parse is invalid, with column and reason. A set of descriptors
+ * is settled: those that ask for the same of one port merge, those that ask
+ * for something else lose against the first and are conflicts.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "dragoman/model/endpoint.h"
+
+enum {
+	DESCRIPTOR_VALUE_MAX = 4096,   /* bytes of a value; longer ones are invalid */
+	DESCRIPTOR_VARIABLE_MAX = 255, /* bytes of a variable's name, prefix included */
+	DESCRIPTOR_REASON_MAX = 160,
+};
+
+/* Tags in byte order, each once. */
+struct tags {
+	char **names;
+	size_t count;
+};
+
+bool tags_equal(const struct tags *a, const struct tags *b);
+bool tags_contain(const struct tags *tags, const char *name);
+
+/* Where a descriptor came from; decides who wins a conflict. */
+struct origin {
+	const char *id;   /* the container's, or NULL; borrowed by the set */
+	const char *name; /* the container's, for people, or NULL */
+	uint64_t created; /* nanoseconds since 1970 (Docker's Created); 0 where there is none */
+};
+
+enum descriptor_state {
+	DESCRIPTOR_USED,    /* the one that stands for its port */
+	DESCRIPTOR_MERGED,  /* asks for what another asks for already */
+	DESCRIPTOR_IGNORED, /* no ";": not meant for us */
+	DESCRIPTOR_INVALID,
+	DESCRIPTOR_CONFLICT, /* the port was taken by a descriptor before it */
+};
+
+/* "used", "merged", "ignored", "invalid", "conflict". */
+const char *descriptor_state_name(enum descriptor_state state);
+
+struct descriptor {
+	struct origin origin;
+	char *variable; /* with the prefix, printable */
+	enum descriptor_state state;
+	char reason[DESCRIPTOR_REASON_MAX]; /* of invalid, ignored and conflict; printable */
+	size_t column; /* of invalid: 1-based byte of the value; 0 where no byte is to blame */
+	/* What follows is set unless the descriptor is ignored or invalid. */
+	char *service; /* a bare name, or a path "/a/b" without trailing slash */
+	struct tags tags;
+	struct listen listen;
+};
+
+/*
+ * Parses one value of length bytes (NUL bytes count and are invalid). Sets
+ * state to USED, IGNORED or INVALID, and the fields that belong to it; origin
+ * and variable are left alone. Memory comes from the arena. Returns 0, or
+ * -ENOMEM.
+ */
+int descriptor_parse(struct arena *arena, const char *value, size_t length, struct descriptor *ret);
+
+struct descriptor_set {
+	struct arena *arena; /* borrowed: everything in the set lives there */
+	struct descriptor **items;
+	size_t count, capacity;
+};
+
+/*
+ * Adds one variable. The value may hold anything; the variable's name is made
+ * printable. An empty NAME, or a name longer than DESCRIPTOR_VARIABLE_MAX, is
+ * an invalid descriptor. Returns 0 or -ENOMEM.
+ */
+int descriptor_set_add(struct descriptor_set *set, const struct origin *origin,
+		       const char *variable, size_t variable_length, const char *value,
+		       size_t value_length);
+
+/*
+ * Adds what carries the prefix out of an environment block: strings
+ * "NAME=value", each ended by a NUL, as in /proc/PID/environ (proc(5)). The
+ * last may lack its NUL. As for getenv(3), the first of two strings with one
+ * name counts; the later one is a conflict. Returns 0 or -ENOMEM.
+ */
+int descriptor_set_add_block(struct descriptor_set *set, const struct origin *origin,
+			     const char *prefix, const char *block, size_t length);
+
+/*
+ * Adds an environment file as `docker run --env-file` reads it: a line
+ * "NAME=value", no quoting, "#" at the start of a line for comments, blank
+ * lines; a bare NAME takes its value from this process's environment. Where no
+ * name in the file carries the prefix, the file is read as if all did; else
+ * names without it are somebody else's. CR before the newline is dropped.
+ * Returns 0 or -ENOMEM.
+ */
+int descriptor_set_add_file(struct descriptor_set *set, const struct origin *origin,
+			    const char *prefix, const char *data, size_t length);
+
+/*
+ * Settles merges and conflicts: by origin.created, origin.id, then the
+ * variable's name in byte order (then the order of adding), the first of a
+ * port is used. Sorts items in that order. The reason of a conflict names the
+ * winner. May be called again after more was added.
+ */
+void descriptor_set_settle(struct descriptor_set *set);
+
+/*
+ * The canonical registry key: a path as it stands, a bare name below root.
+ * root is "/a/b" or "/" or "" (the top). NULL when memory is exhausted.
+ */
+char *descriptor_key(struct arena *arena, const struct descriptor *descriptor, const char *root);
+
+/*
+ * Checks and canonicalises a key path given by a user (--root): leading "/",
+ * no empty, "." or ".." segment, a trailing slash dropped; "/" becomes "".
+ * Returns 0, -ENOMEM, or -EINVAL with *ret_reason a string literal.
+ */
+int key_path_parse(struct arena *arena, const char *path, char **ret, const char **ret_reason);
+
+#endif

@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DRAGOMAN_MODEL_DOCUMENT_H
+#define DRAGOMAN_MODEL_DOCUMENT_H
+
+/*
+ * Endpoint documents, and what a set of them comes to.
+ *
+ *     form                address      port
+ *     service document    ipaddress    host_port
+ *     SkyDNS, nerve       host         port
+ *     registrator         plain text "ip:port", "[v6]:port"
+ *
+ * A document with `ipaddress` or `host_port` is a service document and never
+ * falls back to another form. A document that cannot be used is skipped, with
+ * its key and a reason; the others are used.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "dragoman/model/descriptor.h"
+#include "dragoman/model/endpoint.h"
+
+enum {
+	DOCUMENT_MAX = 64 * 1024, /* bytes of a document; longer ones are skipped */
+	DOCUMENT_REASON_MAX = 160,
+	ENDPOINTS_MAX = 4096, /* endpoints of one service */
+	SLOTS_MAX = 4096,     /* slots of one service in one family */
+	WEIGHT_MAX = 256,
+};
+
+/* A leaf of the registry, as read: the key and the bytes below it. Borrowed. */
+struct document {
+	const char *key; /* NUL-terminated; may hold any byte else */
+	const char *value;
+	size_t length;
+};
+
+/* One endpoint of a service, with the key of the document that named it. */
+struct candidate {
+	const char *key; /* printable; in the arena */
+	struct endpoint endpoint;
+	unsigned weight;  /* 0..WEIGHT_MAX; 0: no new connections */
+	struct tags tags; /* all that the document carries; printable */
+};
+
+struct skipped {
+	const char *key; /* printable; in the arena */
+	const char *reason;
+};
+
+/* What a descriptor stands for. Both lists in byte order of their keys. */
+struct selection {
+	struct candidate *endpoints;
+	size_t endpoint_count;
+	struct skipped *skipped;
+	size_t skipped_count;
+};
+
+/*
+ * Parses one document. Sets *ret, but for its key, and returns 0; or returns
+ * -EINVAL with the reason (printable, at most DOCUMENT_REASON_MAX bytes) in
+ * reason; or -ENOMEM. A `proto` in the document must equal `protocol`.
+ */
+int document_parse(struct arena *arena, const char *value, size_t length, enum protocol protocol,
+		   struct candidate *ret, char *reason);
+
+/*
+ * Chooses, out of the documents of one service, those endpoints that a
+ * descriptor asks for: parsed, admitted, carrying every tag, each address and
+ * port once (the first key in byte order wins), ENDPOINTS_MAX at most. The
+ * documents may come in any order; the result does not depend on it. Returns
+ * 0 or -ENOMEM.
+ */
+int documents_select(struct arena *arena, const struct document *documents, size_t count,
+		     const struct tags *tags, enum protocol protocol,
+		     const struct admission *admission, struct selection *ret);
+
+#endif

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DRAGOMAN_MODEL_RULESET_H
+#define DRAGOMAN_MODEL_RULESET_H
+
+/*
+ * The desired ruleset of one namespace: what plan compares with what was
+ * observed there.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "dragoman/model/document.h"
+
+enum balance { BALANCE_RANDOM, BALANCE_NTH };
+
+/* An endpoint and the number of slots it takes (at least 1). */
+struct share {
+	struct endpoint endpoint;
+	unsigned slots;
+};
+
+enum ruleset_mode {
+	RULESET_SET,  /* the shares are what shall stand */
+	RULESET_KEEP, /* the read failed: what stands stays, and if nothing does, nothing */
+	RULESET_HOLD, /* --on-empty hold: what stands stays, and if nothing does, unavailable */
+};
+
+/* One port and protocol of the namespace. */
+struct ruleset_service {
+	struct listen listen;
+	enum ruleset_mode mode;
+	/* By family; no shares in a family means unavailable there. Of RULESET_SET only. */
+	struct share *shares[FAMILY_COUNT];
+	size_t share_count[FAMILY_COUNT];
+};
+
+struct ruleset {
+	enum balance balance;
+	struct ruleset_service *services; /* in the order of listen_compare(), each once */
+	size_t count;
+};
+
+/*
+ * Turns a selection into the shares of a service: weights divided by their
+ * common divisor and scaled down where they would need more than SLOTS_MAX
+ * slots in a family, weight 0 left out, in the order of endpoint_compare().
+ * Memory comes from the arena. Returns 0 or -ENOMEM.
+ */
+int ruleset_service_fill(struct arena *arena, const struct selection *selection,
+			 struct ruleset_service *service);
+
+#endif

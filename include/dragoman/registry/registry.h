@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DRAGOMAN_REGISTRY_REGISTRY_H
+#define DRAGOMAN_REGISTRY_REGISTRY_H
+
+/*
+ * A registry: where services and their endpoint documents are found.
+ *
+ *     etcd://h:p[,h:p...]   etcds://    etcd v3, the JSON gateway
+ *     etcd2://h:p[,h:p...]  etcd2s://   etcd v2, the keys API
+ *     file:///path.json                 an object of key -> value
+ *
+ * A service is known here by its canonical key, "/services/prod/app": that key
+ * and everything below "/services/prod/app/" are its documents, and never
+ * those of "/services/prod/app2".
+ *
+ * Every listed host is tried; one that fails is left for the next, and the
+ * one that answered is asked first from then on. An answer is only trusted
+ * whole: where anything of a service's read failed, was cut off, or went over
+ * a cap, the service's answer is an error and no documents.
+ *
+ * Everything happens on the loop; no function here waits. A registry keeps
+ * the revision that each answer was read at, which is where a watch resumes.
+ */
+
+#include <stdint.h>
+
+#include "dragoman/base/error.h"
+#include "dragoman/base/loop.h"
+#include "dragoman/model/document.h"
+
+struct registry;
+
+struct registry_options {
+	const char *url;
+	const char *tls_ca, *tls_cert, *tls_key; /* PEM files, or NULL */
+	const char *user;                        /* or NULL */
+	const char *password_file;               /* first line, without its newline; or NULL */
+	uint64_t timeout;                        /* nanoseconds for one request to one host */
+};
+
+/*
+ * Parses the URL and makes the registry; connects to nothing yet. Options are
+ * copied. Errors are ERROR_INVALID and name the part of the URL, or the file,
+ * that is wrong: -EINVAL, -ENOENT, -EACCES..., or -ENOMEM.
+ */
+int registry_open(struct loop *loop, const struct registry_options *options, struct registry **ret,
+		  struct error *error);
+
+/* Ends what is under way without calling its functions; NULL is fine. */
+void registry_free(struct registry *registry);
+void registry_freep(struct registry **registry);
+
+/* The URL as given, for messages: it never holds a password. */
+const char *registry_url(const struct registry *registry);
+
+/* The answer for one service. Borrowed for the call. */
+struct registry_answer {
+	const char *key;
+	const struct error *error;        /* NULL: the documents are all there are */
+	const struct document *documents; /* none is a genuine answer: nothing is there */
+	size_t count;
+	uint64_t revision; /* of the whole registry, as of this read; 0: it has none */
+};
+
+/*
+ * Called once for each key, index being its place in the keys asked for, in
+ * any order.
+ */
+typedef void registry_answer_function(size_t index, const struct registry_answer *answer,
+				      void *user);
+
+/*
+ * Called once, after the last answer. unreachable is NULL, or what happened
+ * at the hosts when none of them gave any answer at all: one message that
+ * names each host and what was wrong there.
+ */
+typedef void registry_done_function(const struct error *unreachable, void *user);
+
+struct registry_read;
+
+/*
+ * Reads services, many in one request where the registry can. keys are
+ * copied. The read frees itself after on_done; registry_read_cancel() ends it
+ * before that without a call. Functions are never called from within
+ * registry_read_start(). Returns 0 or -errno with error set.
+ */
+int registry_read_start(struct registry *registry, const char *const *keys, size_t count,
+			registry_answer_function *on_answer, registry_done_function *on_done,
+			void *user, struct registry_read **ret, struct error *error);
+void registry_read_cancel(struct registry_read *read);
+
+#endif
