@@ -134,7 +134,9 @@ struct observed {
 	size_t route_count;
 };
 
-/* "output", "balance4-3", "nth6-53-udp". Returns into, of at least 32 bytes; not of foreign. */
+enum { CHAIN_NAME_MAX = 32 };
+
+/* "output", "balance4-3", "nth6-53-udp"; "?" of foreign. Returns into, of CHAIN_NAME_MAX bytes. */
 char *chain_format(const struct chain *chain, char *into);
 
 /* The chain that a name stands for; kind CHAIN_FOREIGN where it is none of ours. */
