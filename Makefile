@@ -1,66 +1,255 @@
-# dragoman: localhost, led to the right door. See README.md; `make help` lists the targets.
+# SPDX-License-Identifier: MIT
+# dragoman: localhost, led to the right door. `make help` lists the targets.
 
 PREFIX     ?= /usr/local
 DESTDIR    ?=
 SBINDIR    ?= $(PREFIX)/sbin
 MANDIR     ?= $(PREFIX)/share/man
+DOCDIR     ?= $(PREFIX)/share/doc/dragoman
 BUILD      ?= build
-CC         ?= gcc
 PKG_CONFIG ?= pkg-config
 VERSION    := 0.1.0
 
-PACKAGES := libnftnl libmnl libcurl jansson
-WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Werror
-CFLAGS   ?= -O2 -g
-HARDENING ?= -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fPIE
+# make has a CC of its own (cc), which `?=` would keep.
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+CLANG        ?= clang
+CLANG_TIDY   ?= clang-tidy
+CLANG_FORMAT ?= clang-format
+# Debian's own Python: the one that the package python3-pytest belongs to.
+PYTHON       ?= /usr/bin/python3
+PYTEST_FLAGS ?=
 
-# Recursive on purpose: `make clean` and `make help` must not ask pkg-config.
-ALL_CPPFLAGS = -Iinclude -D_GNU_SOURCE -DDRAGOMAN_VERSION='"$(VERSION)"' \
-               $(shell $(PKG_CONFIG) --cflags $(PACKAGES)) $(CPPFLAGS)
+PACKAGES  := libnftnl libmnl libcurl jansson
+WERROR    ?= -Werror
+WARNINGS  := -Wall -Wextra -Wshadow -Wconversion $(WERROR)
+CFLAGS    ?= -O2 -g
+# _FORTIFY_SOURCE does nothing, loudly, where nothing is optimised.
+FORTIFY    = $(if $(filter -O1 -O2 -O3 -Os -Og,$(CFLAGS)),-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
+HARDENING ?= $(FORTIFY) -fstack-protector-strong -fPIE
+LINK_HARDENING ?= $(if $(HARDENING),-pie -Wl$(comma)-z$(comma)relro -Wl$(comma)-z$(comma)now)
+SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+comma     := ,
+
+# pkg-config is asked once, and not at all for targets that need no compiler.
+PACKAGE_CFLAGS = $(eval PACKAGE_CFLAGS := $$(shell $(PKG_CONFIG) --cflags $(PACKAGES)))$(PACKAGE_CFLAGS)
+PACKAGE_LIBS   = $(eval PACKAGE_LIBS := $$(shell $(PKG_CONFIG) --libs $(PACKAGES)))$(PACKAGE_LIBS)
+CMOCKA_LIBS    = $(eval CMOCKA_LIBS := $$(shell $(PKG_CONFIG) --libs cmocka))$(CMOCKA_LIBS)
+
+ALL_CPPFLAGS = -Iinclude -D_GNU_SOURCE -DDRAGOMAN_VERSION='"$(VERSION)"' $(PACKAGE_CFLAGS) $(CPPFLAGS)
 ALL_CFLAGS   = -std=gnu11 $(WARNINGS) $(HARDENING) $(CFLAGS) $(SANITIZE)
-ALL_LDFLAGS  = -pie -Wl,-z,relro,-z,now $(LDFLAGS) $(SANITIZE)
-LIBS         = $(shell $(PKG_CONFIG) --libs $(PACKAGES))
+ALL_LDFLAGS  = $(LINK_HARDENING) $(LDFLAGS) $(SANITIZE)
 
 Q := $(if $(filter 1,$(V)),,@)
-say = $(if $(filter 1,$(V)),,@printf '  %-8s %s\n' $(1) $(2);)
+say = $(if $(filter 1,$(V)),,@printf '  %-8s %s\n' '$(1)' '$(2)')
+# One line for each check that holds; contrib/check counts them.
+ok = @printf '  ok       %s\n' '$(1)'
 
-SOURCES := $(filter-out src/main.c,$(sort $(wildcard src/*/*.c)))
-OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
-LIBRARY := $(BUILD)/libdragoman.a
+SOURCES      := $(filter-out src/main.c,$(sort $(wildcard src/*/*.c)))
+HEADERS      := $(sort $(wildcard include/dragoman/*/*.h src/*/*.h tests/*.h tests/*/*.h))
 TEST_SOURCES := $(sort $(wildcard tests/test_*.c))
 TEST_SUPPORT := $(filter-out $(TEST_SOURCES),$(sort $(wildcard tests/*.c)))
-TESTS   := $(TEST_SOURCES:tests/%.c=$(BUILD)/tests/%)
+FUZZ_SOURCES := $(sort $(wildcard tests/fuzz/fuzz_*.c))
+PROBE_SOURCES := $(sort $(wildcard integration/*.c))
+C_SOURCES    := $(wildcard src/main.c) $(SOURCES) $(TEST_SOURCES) $(TEST_SUPPORT) $(FUZZ_SOURCES) $(PROBE_SOURCES)
+SCRIPTS      := contrib/check contrib/demo contrib/run-tests .ci/run
+MANUALS      := contrib/man/dragoman.8
+
+PROGRAM := $(BUILD)/dragoman
+LIBRARY := $(BUILD)/libdragoman.a
+OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
+SUPPORT := $(TEST_SUPPORT:%.c=$(BUILD)/%.o)
+TESTS   := $(TEST_SOURCES:%.c=$(BUILD)/%)
+PROBES  := $(PROBE_SOURCES:%.c=$(BUILD)/%)
+FUZZERS := $(FUZZ_SOURCES:%.c=$(BUILD)/%)
 
 .PHONY: all
-all: $(BUILD)/dragoman
+all: $(PROGRAM)
 
-$(BUILD)/dragoman: $(BUILD)/src/main.o $(LIBRARY)
+.PHONY: help
+help:
+	@printf '%s\n' \
+	'make             build/dragoman' \
+	'make check       everything below that needs no root: both compilers, unit tests,' \
+	'                 sanitizers, clang-tidy, format, headers, layers, manual, scripts' \
+	'make unit        unit tests; make sanitize: the same under ASan and UBSan' \
+	'make integration real kernel, real etcd: as root (contrib/check does both)' \
+	'make fuzz        each fuzzer for SECONDS=60, with clang' \
+	'make valgrind    unit tests under valgrind' \
+	'make cover       unit test coverage, with gcov' \
+	'make tidy format format-check headers layers manual scripts   one of them' \
+	'make install     to $$(DESTDIR)$$(PREFIX); make uninstall' \
+	'make clean       remove $$(BUILD)' \
+	'Variables: CC CFLAGS LDFLAGS CPPFLAGS BUILD PREFIX DESTDIR SANITIZE WERROR= V=1'
+
+# --- Building ---------------------------------------------------------------
+
+# Whatever was built with other flags is built again.
+COMMAND = $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS)
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D)
+	@$(PKG_CONFIG) --print-errors --exists $(PACKAGES)
+	@printf '%s\n' '$(subst ','\'',$(COMMAND))' >$@.$$$$; \
+	if cmp -s $@.$$$$ $@; then rm -f $@.$$$$; else mv -f $@.$$$$ $@; fi
+FORCE:
+
+$(PROGRAM): $(BUILD)/src/main.o $(LIBRARY)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) $(PACKAGE_LIBS)
 
-$(LIBRARY): $(OBJECTS)
+# Made anew each time, or members of deleted sources would stay.
+$(LIBRARY): $(OBJECTS) $(BUILD)/sources
 	$(call say,AR,$@)
-	$(Q)rm -f $@ && $(AR) rcs $@ $^
+	$(Q)rm -f $@ && $(AR) rcs $@ $(OBJECTS)
 
-$(BUILD)/%.o: %.c
+$(BUILD)/sources: FORCE
+	@mkdir -p $(@D)
+	@echo '$(SOURCES)' | cmp -s - $@ || echo '$(SOURCES)' >$@
+
+$(BUILD)/%.o: %.c $(BUILD)/flags
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
-$(BUILD)/tests/test_%: $(BUILD)/tests/test_%.o $(TEST_SUPPORT:%.c=$(BUILD)/%.o) $(LIBRARY)
+$(TESTS): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(SUPPORT) $(LIBRARY)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ $(LIBS) $(shell $(PKG_CONFIG) --libs cmocka)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) $(PACKAGE_LIBS) $(CMOCKA_LIBS)
+
+$(PROBES): $(BUILD)/integration/%: $(BUILD)/integration/%.o $(LIBRARY)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) $(PACKAGE_LIBS) -pthread
 
 .SECONDARY:
+-include $(patsubst %.c,$(BUILD)/%.d,$(filter-out $(FUZZ_SOURCES),$(C_SOURCES)))
 
-.PHONY: tests unit
+# --- Checking ---------------------------------------------------------------
+
+CHECKS := gcc clang unit sanitize tidy format-check headers layers manual scripts
+
+# Each check writes "ok NAME"; contrib/check takes the list from here.
+.PHONY: check list-checks
+check: $(CHECKS)
+list-checks:
+	@printf '%s\n' $(CHECKS)
+
+.PHONY: gcc clang
+# In the parent where it builds with gcc anyway: two makes must not share a directory.
+ifneq ($(findstring gcc,$(CC)),)
+gcc: all tests probes
+	$(call ok,$@)
+else
+gcc:
+	$(Q)$(MAKE) --no-print-directory CC=gcc BUILD=$(BUILD)/gcc all tests probes
+	$(call ok,$@)
+endif
+clang:
+	$(Q)$(MAKE) --no-print-directory CC=$(CLANG) BUILD=$(BUILD)/clang all tests probes
+	$(call ok,$@)
+
+.PHONY: tests probes unit sanitize valgrind
 tests: $(TESTS)
+probes: $(PROBES)
 
-# Each test program prints its own results; the first one that fails ends it.
 unit: $(TESTS)
-	$(Q)for t in $(TESTS); do $$t || exit 1; done
+	$(Q)contrib/run-tests $(TESTS)
+	$(call ok,$@)
 
-.PHONY: clean
+# Leaks, overruns and undefined behaviour end a test with a report.
+sanitize:
+	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/sanitize HARDENING= CFLAGS='-O1 -g' SANITIZE='$(SANITIZERS)' tests
+	$(Q)ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 \
+		contrib/run-tests $(TESTS:$(BUILD)/%=$(BUILD)/sanitize/%)
+	$(call ok,$@)
+
+valgrind: $(TESTS)
+	$(Q)RUNNER='valgrind -q --leak-check=full --error-exitcode=99' contrib/run-tests $(TESTS)
+
+TIDIED := $(C_SOURCES:%=$(BUILD)/tidy/%)
+.PHONY: tidy
+tidy: $(TIDIED)
+	$(call ok,$@)
+# Incremental: a source is looked at again when it, a header or the checks changed.
+$(BUILD)/tidy/%: % .clang-tidy $(HEADERS)
+	$(call say,TIDY,$<)
+	$(Q)mkdir -p $(@D) && $(CLANG_TIDY) --quiet $< -- $(ALL_CPPFLAGS) -std=gnu11 $(WARNINGS) 2>$@.log \
+		|| { cat $@.log >&2; exit 1; }
+	$(Q)touch $@
+
+.PHONY: format format-check
+format:
+	$(Q)$(CLANG_FORMAT) -i $(C_SOURCES) $(HEADERS)
+format-check:
+	$(Q)$(CLANG_FORMAT) --dry-run -Werror $(C_SOURCES) $(HEADERS)
+	$(call ok,$@)
+
+# Every header compiles alone: what it needs, it includes.
+.PHONY: headers
+headers: $(HEADERS:%=$(BUILD)/headers/%)
+	$(call ok,$@)
+$(BUILD)/headers/%: % $(HEADERS)
+	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CPPFLAGS) -std=gnu11 $(WARNINGS) \
+		-fsyntax-only -include $< -x c /dev/null
+	$(Q)touch $@
+
+.PHONY: layers manual scripts
+layers:
+	$(Q)contrib/check-layers --self-test
+	$(Q)contrib/check-layers .
+	$(call ok,$@)
+
+manual:
+	$(Q)mandoc -T lint -W warning $(MANUALS)
+	$(call ok,$@)
+
+scripts:
+	$(Q)shellcheck $(SCRIPTS)
+	$(call ok,$@)
+
+.PHONY: integration
+integration: all probes
+	$(Q)DRAGOMAN='$(abspath $(PROGRAM))' DRAGOMAN_PROBES='$(abspath $(BUILD)/integration)' \
+		$(PYTHON) -B -m pytest -p no:cacheprovider $(PYTEST_FLAGS) integration
+
+# --- More, for those who look closer ----------------------------------------
+
+SECONDS ?= 60
+.PHONY: fuzz fuzzers
+fuzzers: $(FUZZERS)
+$(FUZZERS): $(BUILD)/tests/fuzz/%: tests/fuzz/%.c $(SOURCES) $(HEADERS)
+	$(call say,FUZZER,$@)
+	$(Q)mkdir -p $(@D) && $(CLANG) $(ALL_CPPFLAGS) -std=gnu11 $(WARNINGS) -O1 -g \
+		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $< $(SOURCES) $(PACKAGE_LIBS)
+# What was found stays in $(BUILD)/corpus; seeds are in tests/fuzz/NAME.
+fuzz: $(FUZZERS)
+	$(Q)set -e; for f in $(notdir $(FUZZERS)); do \
+		echo "  FUZZ     $$f, $(SECONDS) s"; mkdir -p $(BUILD)/corpus/$$f; \
+		seeds=; if [ -d tests/fuzz/$${f#fuzz_} ]; then seeds=tests/fuzz/$${f#fuzz_}; fi; \
+		$(BUILD)/tests/fuzz/$$f -max_total_time=$(SECONDS) -print_final_stats=1 \
+			-artifact_prefix=$(BUILD)/corpus/$$f- $(BUILD)/corpus/$$f $$seeds; \
+	done
+
+.PHONY: cover
+cover:
+	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/cover HARDENING= CFLAGS='-O0 -g --coverage' tests
+	$(Q)contrib/run-tests $(TESTS:$(BUILD)/%=$(BUILD)/cover/%)
+	$(Q)cd $(BUILD)/cover && gcov -n $(OBJECTS:$(BUILD)/%.o=%.gcno) | awk \
+		"/^File 'src/ { file = \$$2 } /^Lines executed/ && file { print \$$0, file; file = \"\" }"
+
+# --- Installing -------------------------------------------------------------
+
+DOCUMENTS := README.md NEWS LICENSE
+.PHONY: install uninstall clean
+install: all
+	install -D -m 755 $(PROGRAM) $(DESTDIR)$(SBINDIR)/dragoman
+	install -d $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(DOCDIR)
+	install -m 644 $(MANUALS) $(DESTDIR)$(MANDIR)/man8/
+	install -m 644 $(DOCUMENTS) $(DESTDIR)$(DOCDIR)/
+
+uninstall:
+	rm -f $(DESTDIR)$(SBINDIR)/dragoman
+	rm -f $(MANUALS:contrib/man/%=$(DESTDIR)$(MANDIR)/man8/%)
+	rm -f $(DOCUMENTS:%=$(DESTDIR)$(DOCDIR)/%)
+	-rmdir $(DESTDIR)$(DOCDIR)
+
 clean:
 	$(Q)rm -rf $(BUILD)
-
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
