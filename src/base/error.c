@@ -1,10 +1,21 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * Theory of operation
+ *
+ * The message grows from right to left: the place that failed writes the end
+ * of the line, every caller that knows more puts its context in front. There
+ * is no memory to own, so there is no failing while telling of a failure. What
+ * does not fit is cut at its end, at a character's border, because the line
+ * goes into JSON as well.
+ */
 #include "dragoman/base/error.h"
 
 #include <errno.h>
 #include <stdarg.h>
-#include <stdio.h>
+#include <stddef.h>
 #include <string.h>
+
+#include "dragoman/base/text.h"
 
 int error_set(struct error *error, int code, enum error_class class, const char *format, ...)
 {
@@ -15,28 +26,26 @@ int error_set(struct error *error, int code, enum error_class class, const char 
 	error->code = code;
 	error->class = class;
 	va_start(arguments, format);
-	(void)vsnprintf(error->message, sizeof(error->message), format, arguments);
+	(void)text_format_list(error->message, sizeof(error->message), format, arguments);
 	va_end(arguments);
 	return code;
 }
 
 int error_wrap(struct error *error, const char *format, ...)
 {
-	char inner[ERROR_MESSAGE_MAX];
+	char inner[ERROR_MESSAGE_MAX], context[ERROR_MESSAGE_MAX];
 	va_list arguments;
-	int length;
 
 	if (!error)
 		return -EIO;
 	if (!error->code)
 		return 0;
-	memcpy(inner, error->message, sizeof(inner));
+	/* Formatted aside: an argument may point into the message. */
 	va_start(arguments, format);
-	length = vsnprintf(error->message, sizeof(error->message), format, arguments);
+	(void)text_format_list(context, sizeof(context), format, arguments);
 	va_end(arguments);
-	if (length >= 0 && (size_t)length < sizeof(error->message))
-		(void)snprintf(error->message + length, sizeof(error->message) - (size_t)length,
-			       ": %s", inner);
+	memcpy(inner, error->message, sizeof(inner));
+	(void)text_format(error->message, sizeof(error->message), "%s: %s", context, inner);
 	return error->code;
 }
 
@@ -51,12 +60,18 @@ enum error_class error_class_of(int code)
 	case ERESTART:
 		return ERROR_CONFLICT;
 	case EAGAIN:
+	case EBUSY:
 	case EINTR:
 	case ENOBUFS:
+	case EPIPE:
 	case ETIMEDOUT:
+	case ECONNABORTED:
 	case ECONNREFUSED:
 	case ECONNRESET:
+	case EHOSTDOWN:
 	case EHOSTUNREACH:
+	case ENETDOWN:
+	case ENETRESET:
 	case ENETUNREACH:
 		return ERROR_TRANSIENT;
 	case ENOMEM:
@@ -64,6 +79,8 @@ enum error_class error_class_of(int code)
 	case EACCES:
 	case EMFILE:
 	case ENFILE:
+	case ENOSYS:
+	case EOPNOTSUPP:
 		return ERROR_FATAL;
 	default:
 		return ERROR_INVALID;

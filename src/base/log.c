@@ -1,12 +1,22 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * Theory of operation
+ *
+ * A line is formatted into a buffer and written in one piece: stderr is
+ * unbuffered, and glibc collects one fprintf() into one write(2), so lines of
+ * several processes on one terminal do not mix. errno is kept, because a line
+ * is often written between a failure and the code that looks at it.
+ */
 #include "dragoman/base/log.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "dragoman/base/memory.h"
+#include "dragoman/base/text.h"
 
 static enum log_level log_level = LOG_INFO;
 
@@ -16,6 +26,7 @@ static const char *const names[] = {
 	[LOG_INFO] = "info",
 	[LOG_DEBUG] = "debug",
 };
+static_assert(ARRAY_SIZE(names) == LOG_DEBUG + 1, "a level without a name");
 
 void log_set_level(enum log_level level)
 {
@@ -42,12 +53,13 @@ void log_line(enum log_level level, const char *format, ...)
 {
 	char line[2048];
 	va_list arguments;
+	int saved = errno;
 
 	if (!log_enabled(level))
 		return;
 	va_start(arguments, format);
-	(void)vsnprintf(line, sizeof(line), format, arguments);
+	(void)text_format_list(line, sizeof(line), format, arguments);
 	va_end(arguments);
-	/* One call, so that lines of several processes do not mix. */
 	(void)fprintf(stderr, "dragoman: %s\n", line);
+	errno = saved;
 }

@@ -1,4 +1,13 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * Theory of operation
+ *
+ * An arena is a list of blocks, the newest first; memory is cut off the front
+ * one. What does not fit opens a new block, twice the size of the one before
+ * up to a limit, so that a small arena stays small and a large one has few
+ * blocks. Blocks come zeroed from calloc(), which for large ones costs nothing
+ * until a page is touched.
+ */
 #include "dragoman/base/memory.h"
 
 #include <errno.h>
@@ -8,14 +17,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-/*
- * An arena is a list of blocks, the newest first; memory is cut off the front
- * one. What does not fit opens a new block, twice the size of the one before
- * up to a limit, so that a small arena stays small and a large one has few
- * blocks. Blocks come zeroed from calloc(), which for large ones costs nothing
- * until a page is touched.
- */
 
 enum { BLOCK_FIRST = 4 * 1024 - 64, BLOCK_LARGEST = 1024 * 1024 };
 
@@ -71,7 +72,11 @@ int array_reserve(void *array, size_t *capacity, size_t count, size_t more, size
 
 struct arena *arena_new(void)
 {
-	return calloc(1, sizeof(struct arena));
+	struct arena *arena = calloc(1, sizeof(*arena));
+
+	if (arena)
+		arena->total = sizeof(*arena);
+	return arena;
 }
 
 void arena_free(struct arena *arena)

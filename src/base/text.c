@@ -1,4 +1,16 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * Theory of operation
+ *
+ * Whatever a container, a registry or a user hands over is bytes until it has
+ * passed through here. One decoder, sequence_length(), knows what UTF-8 is;
+ * the printable forms, the check and the cutting all stand on it or on what it
+ * accepted, so that no message can hold an escape sequence for a terminal, or
+ * half a character that a JSON encoder would refuse.
+ *
+ * A growing string latches a failed allocation instead of reporting each one:
+ * code that builds text stays straight, and looks at `failed` once, at its end.
+ */
 #include "dragoman/base/text.h"
 
 #include <errno.h>
@@ -66,7 +78,7 @@ void text_printf(struct text *text, const char *format, ...)
  * The length of the UTF-8 sequence at data (RFC 3629, table 3-7 of the Unicode
  * standard), or 0 where there is none.
  */
-static size_t utf8_length(const unsigned char *data, size_t length)
+static size_t sequence_length(const unsigned char *data, size_t length)
 {
 	static const struct {
 		unsigned char first, last, second_low, second_high, length;
@@ -95,16 +107,22 @@ static size_t utf8_length(const unsigned char *data, size_t length)
 	return 0;
 }
 
+size_t text_utf8_length(const char *data, size_t length)
+{
+	size_t valid = 0, step;
+
+	while (valid < length) {
+		step = sequence_length((const unsigned char *)data + valid, length - valid);
+		if (step == 0)
+			break;
+		valid += step;
+	}
+	return valid;
+}
+
 bool text_is_utf8(const char *data, size_t length)
 {
-	size_t step;
-
-	for (size_t i = 0; i < length; i += step) {
-		step = utf8_length((const unsigned char *)data + i, length - i);
-		if (step == 0)
-			return false;
-	}
-	return true;
+	return text_utf8_length(data, length) == length;
 }
 
 /*
@@ -114,7 +132,7 @@ bool text_is_utf8(const char *data, size_t length)
 static size_t printable_step(const char *data, size_t length, char *out)
 {
 	const unsigned char *bytes = (const unsigned char *)data;
-	size_t step = utf8_length(bytes, length);
+	size_t step = sequence_length(bytes, length);
 	bool control = step == 1 && (bytes[0] < 0x20 || bytes[0] == 0x7f);
 	bool c1 = step == 2 && bytes[0] == 0xc2 && bytes[1] < 0xa0;
 
@@ -168,6 +186,41 @@ void text_add_printable(struct text *text, const char *data, size_t length)
 	}
 }
 
+/* Ends a text that filled its buffer of `size` bytes in "...", at a character's border. */
+static void cut_with_dots(char *into, size_t size)
+{
+	size_t end = size > 3 ? size - 4 : 0;
+
+	while (end > 0 && ((unsigned char)into[end] & 0xc0) == 0x80)
+		end--;
+	if (size > 3) {
+		memcpy(into + end, "...", 3);
+		end += 3;
+	}
+	into[end] = '\0';
+}
+
+char *text_format_list(char *into, size_t size, const char *format, va_list arguments)
+{
+	int length = vsnprintf(into, size, format, arguments);
+
+	if (length < 0)
+		into[0] = '\0';
+	else if ((size_t)length >= size)
+		cut_with_dots(into, size);
+	return into;
+}
+
+char *text_format(char *into, size_t size, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	(void)text_format_list(into, size, format, arguments);
+	va_end(arguments);
+	return into;
+}
+
 int text_parse_number(const char *data, size_t length, uint64_t max, uint64_t *ret)
 {
 	uint64_t value = 0;
@@ -187,11 +240,35 @@ int text_parse_number(const char *data, size_t length, uint64_t max, uint64_t *r
 	return 0;
 }
 
+/* Appends what can be read from fd to its end. Returns 0, -EFBIG, -ENOMEM or an -errno. */
+static int read_to_end(int fd, size_t max, struct text *text)
+{
+	char chunk[16384];
+	ssize_t length;
+
+	for (;;) {
+		length = read(fd, chunk, sizeof(chunk));
+		if (length < 0 && errno == EINTR)
+			continue;
+		if (length < 0)
+			return -errno;
+		if (length == 0)
+			return 0;
+		if ((size_t)length > max - text->length)
+			return -EFBIG;
+		text_add(text, chunk, (size_t)length);
+		/* At once: an endless file would be read for ever after a latched failure. */
+		if (text->failed)
+			return -ENOMEM;
+	}
+}
+
 int text_read_file(const char *path, size_t max, char **ret, size_t *ret_length)
 {
 	CLEANUP(fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 	CLEANUP(text_done) struct text text = {0};
 	struct stat status;
+	int r;
 
 	if (fd < 0)
 		return -errno;
@@ -199,20 +276,9 @@ int text_read_file(const char *path, size_t max, char **ret, size_t *ret_length)
 		return -errno;
 	if (S_ISDIR(status.st_mode))
 		return -EISDIR;
-	for (;;) {
-		char chunk[16384];
-		ssize_t length = read(fd, chunk, sizeof(chunk));
-
-		if (length < 0 && errno == EINTR)
-			continue;
-		if (length < 0)
-			return -errno;
-		if (length == 0)
-			break;
-		if (text.length + (size_t)length > max)
-			return -EFBIG;
-		text_add(&text, chunk, (size_t)length);
-	}
+	r = read_to_end(fd, max, &text);
+	if (r < 0)
+		return r;
 	text_add(&text, "", 0);
 	if (text.failed)
 		return -ENOMEM;
