@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: MIT */
+#include "planner.h"
+
+#include <stdlib.h>
+
+/*
+ * Who sits where.
+ *
+ * A site with N slots has the elements 0..N-1. Slots are given so that as few
+ * elements as possible change: an endpoint that stays keeps its slot when that
+ * is below the new N; one beyond moves into the first hole, and takes its
+ * counter along; what is still empty then goes to the endpoints that are new,
+ * in their order. So a replacement is one element, and a removal is the last
+ * slot moved into the hole.
+ */
+
+static const struct share *share_find(const struct site *site, const struct endpoint *endpoint)
+{
+	size_t low = 0, high = site->share_count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		int order = endpoint_compare(endpoint, &site->shares[middle].endpoint);
+
+		if (order == 0)
+			return &site->shares[middle];
+		if (order < 0)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return NULL;
+}
+
+static int compare_shares(const void *a, const void *b)
+{
+	const struct share *x = a, *y = b;
+
+	return endpoint_compare(&x->endpoint, &y->endpoint);
+}
+
+/* What stands becomes what is wanted: one share for each endpoint observed. */
+static void keep_shares(struct planner *planner, struct site *site)
+{
+	struct share *shares = planner->kept_shares;
+	size_t count = 0, slots = 0;
+
+	for (size_t i = 0; i < site->endpoint_count && slots < SLOTS_MAX; i++, slots++)
+		shares[i] = (struct share){.endpoint = site->endpoints[i]->endpoint, .slots = 1};
+	qsort(shares, slots, sizeof(*shares), compare_shares);
+	for (size_t i = 0; i < slots; i++) {
+		if (count && compare_shares(&shares[count - 1], &shares[i]) == 0)
+			shares[count - 1].slots++;
+		else
+			shares[count++] = shares[i];
+	}
+	site->shares = shares;
+	site->share_count = count;
+	site->slots = slots;
+}
+
+static void decide(struct planner *planner, struct site *site)
+{
+	if (!site->desired)
+		return;
+	switch (site->desired->mode) {
+	case RULESET_SET:
+		site->shares = site->desired->shares[site->family];
+		site->share_count = site->desired->share_count[site->family];
+		for (size_t i = 0; i < site->share_count; i++)
+			site->slots += site->shares[i].slots;
+		site->want_unavailable = site->slots == 0;
+		break;
+	case RULESET_KEEP:
+		keep_shares(planner, site);
+		site->want_unavailable = site->slots == 0 && site->unavailable;
+		break;
+	case RULESET_HOLD:
+		keep_shares(planner, site);
+		site->want_unavailable = site->slots == 0;
+		break;
+	}
+}
+
+/* Seats an observed element at a slot, if its endpoint has one left to get. */
+static bool take_seat(struct planner *planner, const struct site *site, size_t slot,
+		      const struct observed_endpoint *element)
+{
+	const struct share *share = share_find(site, &element->endpoint);
+
+	if (!share || planner->remaining[share - site->shares] == 0)
+		return false;
+	planner->remaining[share - site->shares]--;
+	planner->seats[slot] = (struct seat){
+		.endpoint = &share->endpoint,
+		.packets = element->packets,
+		.bytes = element->bytes,
+		.kept = slot == element->slot,
+	};
+	return true;
+}
+
+static size_t next_hole(const struct planner *planner, size_t slot)
+{
+	while (planner->seats[slot].endpoint)
+		slot++;
+	return slot;
+}
+
+static void assign(struct planner *planner, const struct site *site)
+{
+	size_t hole = 0;
+
+	for (size_t i = 0; i < site->slots; i++)
+		planner->seats[i] = (struct seat){0};
+	for (size_t i = 0; i < site->share_count; i++)
+		planner->remaining[i] = site->shares[i].slots;
+	for (size_t i = 0; i < site->endpoint_count; i++) {
+		if (site->endpoints[i]->slot < site->slots)
+			(void)take_seat(planner, site, site->endpoints[i]->slot,
+					site->endpoints[i]);
+	}
+	for (size_t i = 0; i < site->endpoint_count; i++) {
+		const struct observed_endpoint *element = site->endpoints[i];
+		const struct share *share = share_find(site, &element->endpoint);
+
+		if (element->slot < site->slots || !share ||
+		    planner->remaining[share - site->shares] == 0)
+			continue;
+		hole = next_hole(planner, hole);
+		(void)take_seat(planner, site, hole, element);
+	}
+	for (size_t i = 0; i < site->share_count; i++) {
+		for (; planner->remaining[i]; planner->remaining[i]--) {
+			hole = next_hole(planner, hole);
+			planner->seats[hole].endpoint = &site->shares[i].endpoint;
+		}
+	}
+}
+
+static void give_endpoint(struct planner *planner, const struct site *site, enum verdict verdict,
+			  size_t slot, const struct endpoint *endpoint, uint64_t packets,
+			  uint64_t bytes)
+{
+	struct verdicts *verdicts = planner->verdicts;
+
+	verdicts->endpoints[verdicts->endpoint_count++] = (struct endpoint_verdict){
+		.verdict = verdict,
+		.slot = (uint16_t)slot,
+		.listen = site->listen,
+		.endpoint = *endpoint,
+		.packets = packets,
+		.bytes = bytes,
+	};
+}
+
+/* Seats against elements, both by slot. */
+static void give_endpoints(struct planner *planner, const struct site *site)
+{
+	size_t element = 0;
+
+	for (size_t slot = 0; slot < site->slots; slot++) {
+		const struct seat *seat = &planner->seats[slot];
+		bool taken = element < site->endpoint_count &&
+			     site->endpoints[element]->slot == slot;
+
+		element += taken;
+		if (seat->kept && !planner->rebuild)
+			continue;
+		give_endpoint(planner, site,
+			      taken && !planner->rebuild ? VERDICT_REPLACE : VERDICT_ADD, slot,
+			      seat->endpoint, seat->packets, seat->bytes);
+	}
+	for (; element < site->endpoint_count && !planner->rebuild; element++)
+		give_endpoint(planner, site, VERDICT_REMOVE, site->endpoints[element]->slot,
+			      &site->endpoints[element]->endpoint, 0, 0);
+}
+
+/* The chain that a site with slots goes to. */
+static struct chain target_of(const struct planner *planner, const struct site *site)
+{
+	bool nth = planner->desired->balance == BALANCE_NTH;
+
+	/* What is kept is kept as it was found. */
+	if (site->desired->mode != RULESET_SET && site->service &&
+	    site->service->target.kind != CHAIN_FOREIGN)
+		nth = site->service->target.kind == CHAIN_NTH;
+	if (nth)
+		return (struct chain){.kind = CHAIN_NTH,
+				      .family = (uint8_t)site->family,
+				      .slots = (uint16_t)site->slots,
+				      .listen = site->listen};
+	return (struct chain){.kind = CHAIN_BALANCE,
+			      .family = (uint8_t)site->family,
+			      .slots = (uint16_t)site->slots};
+}
+
+static void note_used(struct planner *planner, const struct observed_service *service)
+{
+	if (service->target.kind == CHAIN_BALANCE)
+		planner->balance_used[service->target.family][service->target.slots] = true;
+	else if (service->target.kind == CHAIN_NTH)
+		planner->nth_used[planner->nth_used_count++] = service;
+}
+
+static void give_service(struct planner *planner, const struct site *site)
+{
+	struct verdicts *verdicts = planner->verdicts;
+	struct service_verdict verdict = {.family = (uint8_t)site->family, .listen = site->listen};
+	bool stands = site->service && !planner->rebuild;
+
+	if (site->service)
+		note_used(planner, site->service);
+	if (site->slots) {
+		verdict.target = target_of(planner, site);
+		if (verdict.target.kind == CHAIN_BALANCE)
+			planner->balance_wanted[site->family][site->slots] = true;
+		else
+			planner->nth_wanted[planner->nth_wanted_count++] = verdict.target;
+	}
+	if (stands && site->slots && chain_equal(&site->service->target, &verdict.target))
+		return;
+	if (!stands && !site->slots)
+		return;
+	if (stands)
+		verdict.verdict = site->slots ? VERDICT_REPLACE : VERDICT_REMOVE;
+	else
+		verdict.verdict = VERDICT_ADD;
+	verdicts->services[verdicts->service_count++] = verdict;
+}
+
+static void give_unavailable(struct planner *planner, const struct site *site)
+{
+	struct verdicts *verdicts = planner->verdicts;
+	bool stands = site->unavailable && !planner->rebuild;
+
+	if (stands == site->want_unavailable)
+		return;
+	verdicts->unavailable[verdicts->unavailable_count++] = (struct unavailable_verdict){
+		.verdict = stands ? VERDICT_REMOVE : VERDICT_ADD,
+		.family = (uint8_t)site->family,
+		.listen = site->listen,
+	};
+}
+
+void slots_plan(struct planner *planner, struct site *site)
+{
+	const struct verdicts *verdicts = planner->verdicts;
+	size_t endpoints = verdicts->endpoint_count, services = verdicts->service_count;
+
+	decide(planner, site);
+	assign(planner, site);
+	give_endpoints(planner, site);
+	give_service(planner, site);
+	give_unavailable(planner, site);
+	changes_of_site(planner, site,
+			verdicts->endpoint_count != endpoints ||
+				verdicts->service_count != services);
+}
