@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: MIT
+"""Fixtures of the integration tests. They need root, nftables, iproute2 and etcd.
+
+A test reads: these endpoints answer, this stands in the registry, this
+command ran; so these connections went there. `laboratory` is the usual
+arrangement: a container on one end of a cable, everybody else on the other.
+"""
+
+import os
+import types
+
+import pytest
+
+from lab.command import Dragoman
+from lab.etcd import Etcd
+from lab.namespaces import Namespaces
+
+
+def pytest_sessionstart(session):
+    if os.geteuid() != 0:
+        pytest.exit("integration tests make network namespaces: run them as root", 2)
+
+
+@pytest.fixture
+def namespaces():
+    """Makes namespaces and cables; all of them are gone afterwards."""
+    with Namespaces() as made:
+        yield made
+
+
+@pytest.fixture
+def laboratory(namespaces):
+    """`container` and `hosts`, joined by a cable: eth0 at both ends.
+
+    hosts has 10.77.0.1 to 10.77.0.9 and fd77::1 to fd77::9; the container
+    10.77.0.100 and fd77::100.
+    """
+    container, hosts = namespaces.new("container"), namespaces.new("hosts")
+    namespaces.link(container, hosts)
+    container.add_address("10.77.0.100/24", "fd77::100/64")
+    for number in range(1, 10):
+        hosts.add_address(f"10.77.0.{number}/24", f"fd77::{number}/64")
+    return types.SimpleNamespace(container=container, hosts=hosts, namespaces=namespaces)
+
+
+@pytest.fixture
+def container(laboratory):
+    return laboratory.container
+
+
+@pytest.fixture
+def hosts(laboratory):
+    return laboratory.hosts
+
+
+@pytest.fixture(scope="session")
+def etcd_server():
+    with Etcd() as server:
+        yield server
+
+
+@pytest.fixture
+def etcd(etcd_server):
+    """An etcd that holds nothing, v3 and v2."""
+    etcd_server.clear()
+    return etcd_server
+
+
+@pytest.fixture(scope="session")
+def etcd_tls_server():
+    with Etcd(tls=True) as server:
+        yield server
+
+
+@pytest.fixture
+def etcd_tls(etcd_tls_server):
+    """The same behind TLS that asks for a client certificate: etcd_tls.certificates."""
+    etcd_tls_server.clear()
+    return etcd_tls_server
+
+
+@pytest.fixture(scope="session")
+def etcd_auth_server():
+    with Etcd(user="dragoman", password="correct horse") as server:
+        yield server
+
+
+@pytest.fixture
+def etcd_auth(etcd_auth_server):
+    """The same with authentication: etcd_auth.user may read."""
+    etcd_auth_server.clear()
+    return etcd_auth_server
+
+
+@pytest.fixture
+def dragoman(etcd):
+    """The program; its registry is etcd."""
+    return Dragoman(etcd.url)
