@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: MIT */
+#include "netlink.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "dragoman/base/memory.h"
+#include "dragoman/base/text.h"
+
+#include "attr.h"
+
+/*
+ * Theory of operation
+ *
+ * The kernel works through what is sent to these two families within
+ * sendmsg(2): by the time that it returns, every answer to a batch is in the
+ * socket's queue, and what is not there was lost for want of room (ENOBUFS).
+ * That is why a batch's answers are read without waiting, and why an
+ * acknowledgement that is missing means "read the state again" and never
+ * "failed": the loss may have come after the commit.
+ *
+ * A dump is read until its end even where it was interrupted, so that the next
+ * question finds an empty queue.
+ */
+
+/* The kernel fills at most 32 KiB a message when it dumps. */
+enum { RECEIVE_SIZE = 64 * 1024 };
+
+/* What an acknowledgement takes of a receive buffer, with the kernel's own overhead. */
+enum { ACK_SIZE = 1024 };
+
+int netlink_open(struct netlink *netlink, int bus, struct error *error)
+{
+	int on = 1, code;
+
+	*netlink = (struct netlink){.socket = mnl_socket_open2(bus, SOCK_CLOEXEC)};
+	if (!netlink->socket) {
+		code = errno;
+		return error_set(error, -code, error_class_of(code),
+				 "cannot open a netlink socket: %s", strerror(code));
+	}
+	if (mnl_socket_bind(netlink->socket, 0, MNL_SOCKET_AUTOPID) < 0) {
+		code = errno;
+		netlink_close(netlink);
+		return error_set(error, -code, error_class_of(code),
+				 "cannot bind a netlink socket: %s", strerror(code));
+	}
+	netlink->port = mnl_socket_get_portid(netlink->socket);
+	/* Older kernels than these options have less to say; nothing else depends on them. */
+	(void)mnl_socket_setsockopt(netlink->socket, NETLINK_EXT_ACK, &on, sizeof(on));
+	(void)mnl_socket_setsockopt(netlink->socket, NETLINK_CAP_ACK, &on, sizeof(on));
+	if (bus == NETLINK_ROUTE)
+		(void)mnl_socket_setsockopt(netlink->socket, NETLINK_GET_STRICT_CHK, &on,
+					    sizeof(on));
+	return 0;
+}
+
+void netlink_close(struct netlink *netlink)
+{
+	if (netlink->socket)
+		(void)mnl_socket_close(netlink->socket);
+	netlink->socket = NULL;
+}
+
+/* Takes an NLMSG_ERROR apart; code 0 is an acknowledgement. */
+static int parse_error(const struct nlmsghdr *message, struct netlink_refusal *ret)
+{
+	const struct nlmsgerr *answer = mnl_nlmsg_get_payload(message);
+	size_t length = mnl_nlmsg_get_payload_len(message);
+	size_t skip = sizeof(*answer);
+
+	*ret = (struct netlink_refusal){.seq = message->nlmsg_seq, .code = -EBADMSG};
+	if (length < sizeof(*answer))
+		return -EBADMSG;
+	ret->code = answer->error;
+	if (!(message->nlmsg_flags & NLM_F_ACK_TLVS))
+		return ret->code;
+	/* The request's payload stands in between, unless it was left out. */
+	if (!(message->nlmsg_flags & NLM_F_CAPPED))
+		skip += (answer->msg.nlmsg_len - sizeof(answer->msg) + 3) & ~(size_t)3;
+	if (skip > length)
+		return ret->code;
+	attr_for_each (attr, (const char *)answer + skip, length - skip) {
+		if (mnl_attr_get_type(attr) == NLMSGERR_ATTR_MSG)
+			text_printable(
+				ret->text, sizeof(ret->text), mnl_attr_get_str(attr),
+				strnlen(mnl_attr_get_str(attr), mnl_attr_get_payload_len(attr)));
+		else if (mnl_attr_get_type(attr) == NLMSGERR_ATTR_OFFS &&
+			 mnl_attr_get_payload_len(attr) == sizeof(uint32_t))
+			ret->offset = mnl_attr_get_u32(attr);
+	}
+	return ret->code;
+}
+
+/* Where a question stands: what came in so far. */
+struct exchange {
+	uint32_t seq, port;
+	bool dump;
+	bool done;
+	bool interrupted;
+	int result; /* of the function, or of the kernel */
+	netlink_function *function;
+	void *user;
+	struct netlink_refusal refusal;
+};
+
+static void take_message(struct exchange *exchange, const struct nlmsghdr *message)
+{
+	if (message->nlmsg_seq != exchange->seq || message->nlmsg_pid != exchange->port)
+		return; /* left over from a question that was given up */
+	if (message->nlmsg_flags & NLM_F_DUMP_INTR)
+		exchange->interrupted = true;
+	if (message->nlmsg_type == NLMSG_ERROR) {
+		exchange->done = true;
+		if (parse_error(message, &exchange->refusal) < 0 && !exchange->result)
+			exchange->result = exchange->refusal.code;
+	} else if (message->nlmsg_type == NLMSG_DONE) {
+		const int *code = mnl_nlmsg_get_payload(message);
+
+		exchange->done = true;
+		if (mnl_nlmsg_get_payload_len(message) >= sizeof(*code) && *code < 0 &&
+		    !exchange->result)
+			exchange->result = *code;
+	} else if (message->nlmsg_type >= NLMSG_MIN_TYPE && exchange->function &&
+		   !exchange->result) {
+		exchange->result = exchange->function(message, exchange->user);
+	}
+}
+
+static int receive(struct netlink *netlink, struct exchange *exchange, char *buffer)
+{
+	const struct nlmsghdr *message;
+	ssize_t received = mnl_socket_recvfrom(netlink->socket, buffer, RECEIVE_SIZE);
+	int length;
+
+	if (received < 0)
+		return errno == EINTR ? 0 : -errno;
+	length = (int)received;
+	for (message = (const struct nlmsghdr *)buffer; mnl_nlmsg_ok(message, length);
+	     message = mnl_nlmsg_next(message, &length))
+		take_message(exchange, message);
+	return 0;
+}
+
+int netlink_ask(struct netlink *netlink, struct nlmsghdr *request, const char *what,
+		netlink_function *function, void *user, struct error *error)
+{
+	CLEANUP(memory_free) char *buffer = malloc(RECEIVE_SIZE);
+	struct exchange exchange = {.port = netlink->port, .function = function, .user = user};
+	int r = 0;
+
+	if (!buffer)
+		return error_no_memory(error);
+	exchange.dump = (request->nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP;
+	exchange.seq = request->nlmsg_seq = ++netlink->seq;
+	request->nlmsg_flags |= (uint16_t)(NLM_F_REQUEST | (exchange.dump ? 0 : NLM_F_ACK));
+	if (mnl_socket_sendto(netlink->socket, request, request->nlmsg_len) < 0)
+		r = -errno;
+	while (r == 0 && !exchange.done)
+		r = receive(netlink, &exchange, buffer);
+	if (r == 0)
+		r = exchange.result;
+	if (r == 0 && exchange.interrupted)
+		r = -EINTR;
+	if (r == 0)
+		return 0;
+	return error_set(error, r, error_class_of(r), "%s: %s%s%s%s", what, strerror(-r),
+			 exchange.refusal.text[0] ? " (the kernel: " : "", exchange.refusal.text,
+			 exchange.refusal.text[0] ? ")" : "");
+}
+
+/* Makes room; a value that is refused leaves what there is, and EMSGSIZE or ENOBUFS say so. */
+static void reserve_buffer(struct netlink *netlink, int forced, int plain, size_t wanted)
+{
+	int fd = mnl_socket_get_fd(netlink->socket);
+	int size = wanted > INT32_MAX / 2 ? INT32_MAX / 2 : (int)wanted;
+	int present = 0;
+	socklen_t length = sizeof(present);
+
+	/* The kernel doubles what is asked for, and reports the doubled size. */
+	if (getsockopt(fd, SOL_SOCKET, plain, &present, &length) == 0 && present / 2 >= size)
+		return;
+	if (setsockopt(fd, SOL_SOCKET, forced, &size, sizeof(size)) < 0)
+		(void)setsockopt(fd, SOL_SOCKET, plain, &size, sizeof(size));
+}
+
+/* Reads answers as long as there are any. Returns 1 when last_seq was acknowledged, or 0. */
+static int collect_answers(struct netlink *netlink, char *buffer, uint32_t last_seq,
+			   struct netlink_refusal *first)
+{
+	int fd = mnl_socket_get_fd(netlink->socket);
+	int acknowledged = 0;
+
+	for (;;) {
+		const struct nlmsghdr *message = (const struct nlmsghdr *)buffer;
+		ssize_t received = recv(fd, buffer, RECEIVE_SIZE, MSG_DONTWAIT);
+		struct netlink_refusal refusal;
+		int length = (int)received;
+
+		if (received < 0 && errno == EAGAIN)
+			return acknowledged;
+		if (received < 0 && (errno == EINTR || errno == ENOBUFS))
+			continue; /* a loss shows in the acknowledgement that is missing */
+		if (received < 0)
+			return acknowledged;
+		for (; mnl_nlmsg_ok(message, length); message = mnl_nlmsg_next(message, &length)) {
+			if (message->nlmsg_type != NLMSG_ERROR)
+				continue;
+			if (parse_error(message, &refusal) < 0 && first->code == 0)
+				*first = refusal;
+			else if (refusal.code == 0 && refusal.seq == last_seq)
+				acknowledged = 1;
+		}
+	}
+}
+
+int netlink_send_batch(struct netlink *netlink, const void *batch, size_t length, uint32_t last_seq,
+		       size_t messages, struct netlink_refusal *ret)
+{
+	CLEANUP(memory_free) char *buffer = malloc(RECEIVE_SIZE);
+	int acknowledged;
+
+	*ret = (struct netlink_refusal){0};
+	if (!buffer) {
+		ret->code = -ENOMEM;
+		return -ENOMEM;
+	}
+	reserve_buffer(netlink, SO_SNDBUFFORCE, SO_SNDBUF, length + 4096);
+	/* In the worst case each message is answered with an error. */
+	reserve_buffer(netlink, SO_RCVBUFFORCE, SO_RCVBUF, messages * ACK_SIZE);
+	while (mnl_socket_sendto(netlink->socket, batch, length) < 0) {
+		if (errno == EINTR)
+			continue;
+		ret->code = -errno;
+		return ret->code;
+	}
+	acknowledged = collect_answers(netlink, buffer, last_seq, ret);
+	if (ret->code)
+		return ret->code;
+	return acknowledged ? 0 : -EAGAIN;
+}
