@@ -1,0 +1,230 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Theory of operation: the parser over the table of options. The command line
+ * comes first; what it did not set is then taken from the environment, and
+ * what that does not hold from the table's defaults, so that a wrong variable
+ * hurts nobody who overrides it. getopt_long(3) is not used: it would want a
+ * second table, prints by itself, and cannot say which command an option is
+ * for.
+ */
+#include "options.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dragoman/base/text.h"
+#include "suggest.h"
+
+enum { QUOTE_MAX = 96 };
+
+/* Options that the manual names and this version does not have yet. */
+static const struct {
+	const char *name, *why;
+} absent[] = {
+	{"container", "needs the Docker source, which this version does not have"},
+};
+
+struct parser {
+	struct options *options;
+	const struct command *command;
+	const struct option *table;
+	size_t table_count;
+	uint64_t given; /* bits: rows of the table that were on the command line */
+	char **argv;
+	int argc, next;
+	struct error *error;
+};
+
+static const char *quote(char *into, const char *data, size_t length)
+{
+	return text_printable(into, QUOTE_MAX, data, length);
+}
+
+static int usage(struct parser *parser, const char *text, const char *subject, size_t length)
+{
+	char quoted[QUOTE_MAX];
+
+	return error_set(parser->error, -EINVAL, ERROR_INVALID, "%s '%s'", text,
+			 quote(quoted, subject, length));
+}
+
+static int refuse_unknown(struct parser *parser, const char *name, size_t length)
+{
+	struct suggestion suggestion = {0};
+	char quoted[QUOTE_MAX];
+
+	quote(quoted, name, length);
+	for (size_t i = 0; i < ARRAY_SIZE(absent); i++) {
+		if (strlen(absent[i].name) == length && memcmp(absent[i].name, name, length) == 0)
+			return error_set(parser->error, -EINVAL, ERROR_INVALID, "--%s %s", quoted,
+					 absent[i].why);
+	}
+	for (size_t i = 0; i < parser->table_count; i++) {
+		if (parser->table[i].commands & parser->command->bit)
+			suggestion_offer(&suggestion, name, length, parser->table[i].name);
+	}
+	if (!suggestion.best)
+		return error_set(parser->error, -EINVAL, ERROR_INVALID, "unknown option --%s",
+				 quoted);
+	return error_set(parser->error, -EINVAL, ERROR_INVALID,
+			 "unknown option --%s, did you mean --%s?", quoted, suggestion.best);
+}
+
+/* Takes one option; attached is the value behind "=" or the letter, or NULL. */
+static int take(struct parser *parser, const struct option *option, const char *attached)
+{
+	const char *value = attached;
+	int code;
+
+	if (!(option->commands & parser->command->bit))
+		return error_set(parser->error, -EINVAL, ERROR_INVALID, "%s does not take --%s",
+				 parser->command->name, option->name);
+	if (!option->argument && attached)
+		return error_set(parser->error, -EINVAL, ERROR_INVALID, "--%s takes no value",
+				 option->name);
+	if (option->argument && !attached && parser->next < parser->argc)
+		value = parser->argv[parser->next++];
+	if (option->argument && (!value || !*value))
+		return error_set(parser->error, -EINVAL, ERROR_INVALID, "--%s needs a value: %s",
+				 option->name, option->argument);
+	parser->given |= UINT64_C(1) << (option - parser->table);
+	code = option->set(parser->options, option, value, parser->error);
+	if (code < 0)
+		error_wrap(parser->error, "--%s", option->name);
+	return code;
+}
+
+static int parse_long(struct parser *parser, const char *text)
+{
+	size_t length = strcspn(text, "=");
+	const char *attached = text[length] ? text + length + 1 : NULL;
+
+	for (size_t i = 0; i < parser->table_count; i++) {
+		const struct option *option = &parser->table[i];
+
+		if (strlen(option->name) == length && memcmp(option->name, text, length) == 0)
+			return take(parser, option, attached);
+	}
+	return refuse_unknown(parser, text, length);
+}
+
+static int parse_short(struct parser *parser, const char *text)
+{
+	for (size_t i = 0; i < parser->table_count; i++) {
+		const struct option *option = &parser->table[i];
+
+		if (option->letter == text[0])
+			return take(parser, option, text[1] ? text + 1 : NULL);
+	}
+	return usage(parser, "unknown option", text - 1, strlen(text - 1));
+}
+
+static int parse_argument(struct parser *parser, const char *text)
+{
+	if (!parser->command->argument)
+		return usage(parser, "unexpected argument", text, strlen(text));
+	if (parser->options->argument)
+		return usage(parser, "one argument is enough, what is", text, strlen(text));
+	parser->options->argument = text;
+	return 0;
+}
+
+static int parse_words(struct parser *parser)
+{
+	bool only_arguments = false;
+	int code = 0;
+
+	while (code == 0 && parser->next < parser->argc && !parser->options->help) {
+		const char *word = parser->argv[parser->next++];
+
+		if (only_arguments || word[0] != '-' || !word[1])
+			code = parse_argument(parser, word);
+		else if (strcmp(word, "--") == 0)
+			only_arguments = true;
+		else if (word[1] == '-')
+			code = parse_long(parser, word + 2);
+		else
+			code = parse_short(parser, word + 1);
+	}
+	return code;
+}
+
+/* The environment's value, or the default, of an option that was not given. */
+static int settle(struct parser *parser, const struct option *option)
+{
+	const char *value = option->variable ? getenv(option->variable) : NULL;
+	int code;
+
+	if (value && *value) {
+		code = option->set(parser->options, option, value, parser->error);
+		if (code < 0)
+			error_wrap(parser->error, "%s", option->variable);
+		return code;
+	}
+	if (!option->fallback)
+		return 0;
+	return option->set(parser->options, option, option->fallback, parser->error);
+}
+
+static int settle_all(struct parser *parser)
+{
+	int code = 0;
+
+	for (size_t i = 0; i < parser->table_count && code == 0; i++) {
+		const struct option *option = &parser->table[i];
+
+		if (!(parser->given >> i & 1) && option->commands & parser->command->bit)
+			code = settle(parser, option);
+	}
+	return code;
+}
+
+static int check_whole(struct parser *parser)
+{
+	const struct command *command = parser->command;
+	const struct options *options = parser->options;
+
+	if (command->has_target && options->netns && options->pid)
+		return error_set(parser->error, -EINVAL, ERROR_INVALID,
+				 "--netns and --pid: one target is enough");
+	if (command->has_target && !options->netns && !options->pid)
+		return error_set(parser->error, -EINVAL, ERROR_INVALID,
+				 "no target: one of --netns and --pid is needed");
+	if (command->argument && !options->argument)
+		return error_set(parser->error, -EINVAL, ERROR_INVALID, "no %s was given",
+				 command->argument);
+	return 0;
+}
+
+int options_parse(struct options *ret, const struct command *command, int argc, char **argv,
+		  struct error *error)
+{
+	struct parser parser = {
+		.options = ret,
+		.command = command,
+		.argv = argv,
+		.argc = argc,
+		.error = error,
+	};
+	int code;
+
+	*ret = (struct options){.arena = arena_new()};
+	if (!ret->arena)
+		return error_no_memory(error);
+	parser.table = options_table(&parser.table_count);
+	code = parse_words(&parser);
+	if (code < 0 || ret->help)
+		return code;
+	code = settle_all(&parser);
+	return code < 0 ? code : check_whole(&parser);
+}
+
+void options_done(struct options *options)
+{
+	free(options->backends);
+	free(options->env_files);
+	admission_done(&options->admission);
+	arena_free(options->arena);
+	*options = (struct options){0};
+}

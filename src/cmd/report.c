@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Theory of operation: `failed` decides the exit status, so it does not depend
+ * on memory; only the copy for JSON may be lost when there is none.
+ */
+#include "report.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "dragoman/base/log.h"
+#include "dragoman/base/memory.h"
+
+void report_done(struct report *report)
+{
+	for (size_t i = 0; i < report->count; i++) {
+		free(report->complaints[i].variable);
+		free(report->complaints[i].message);
+	}
+	free(report->complaints);
+	*report = (struct report){0};
+}
+
+static void keep(struct report *report, const char *variable, const char *message)
+{
+	CLEANUP(memory_free) char *variable_copy = variable ? strdup(variable) : NULL;
+	CLEANUP(memory_free) char *message_copy = strdup(message);
+
+	if ((variable && !variable_copy) || !message_copy)
+		return;
+	if (array_reserve(&report->complaints, &report->capacity, report->count, 1,
+			  sizeof(*report->complaints)) < 0)
+		return;
+	report->complaints[report->count++] = (struct complaint){
+		.variable = TAKE(variable_copy),
+		.message = TAKE(message_copy),
+	};
+}
+
+void report_add(struct report *report, const char *variable, const char *format, ...)
+{
+	char message[ERROR_MESSAGE_MAX];
+	va_list arguments;
+
+	va_start(arguments, format);
+	(void)vsnprintf(message, sizeof(message), format, arguments);
+	va_end(arguments);
+	report->failed = true;
+	if (variable)
+		log_error("%s: %s", variable, message);
+	else
+		log_error("%s", message);
+	keep(report, variable, message);
+}
+
+void report_error(struct report *report, const struct error *error)
+{
+	report_add(report, NULL, "%s", error->message);
+}
