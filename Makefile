@@ -53,7 +53,7 @@ TEST_SUPPORT := $(filter-out $(TEST_SOURCES),$(sort $(wildcard tests/*.c)))
 FUZZ_SOURCES := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 PROBE_SOURCES := $(sort $(wildcard integration/*.c))
 C_SOURCES    := $(wildcard src/main.c) $(SOURCES) $(TEST_SOURCES) $(TEST_SUPPORT) $(FUZZ_SOURCES) $(PROBE_SOURCES)
-SCRIPTS      := contrib/check contrib/demo contrib/run-tests .ci/run
+SCRIPTS      := $(sort $(wildcard contrib/check contrib/demo contrib/ensure-packages contrib/run-tests .ci/run))
 MANUALS      := contrib/man/dragoman.8
 
 PROGRAM := $(BUILD)/dragoman
