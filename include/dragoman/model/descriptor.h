@@ -35,6 +35,9 @@ struct tags {
 	size_t count;
 };
 
+/* Puts tags that were filled in any order into theirs. */
+void tags_settle(struct tags *tags);
+
 bool tags_equal(const struct tags *a, const struct tags *b);
 bool tags_contain(const struct tags *tags, const char *name);
 
@@ -58,6 +61,7 @@ const char *descriptor_state_name(enum descriptor_state state);
 
 struct descriptor {
 	struct origin origin;
+	size_t order;   /* of adding, within the set */
 	char *variable; /* with the prefix, printable */
 	enum descriptor_state state;
 	char reason[DESCRIPTOR_REASON_MAX]; /* of invalid, ignored and conflict; printable */
@@ -76,16 +80,22 @@ struct descriptor {
  */
 int descriptor_parse(struct arena *arena, const char *value, size_t length, struct descriptor *ret);
 
+/*
+ * Zero-initialise, and set arena. With root set, a bare name and the path that
+ * it stands for are the same service when the set is settled.
+ */
 struct descriptor_set {
 	struct arena *arena; /* borrowed: everything in the set lives there */
+	const char *root;    /* as key_path_parse() gives it, borrowed; or NULL */
 	struct descriptor **items;
 	size_t count, capacity;
 };
 
 /*
  * Adds one variable. The value may hold anything; the variable's name is made
- * printable. An empty NAME, or a name longer than DESCRIPTOR_VARIABLE_MAX, is
- * an invalid descriptor. Returns 0 or -ENOMEM.
+ * printable. An empty name, or one longer than DESCRIPTOR_VARIABLE_MAX, is an
+ * invalid descriptor, unless the value is to be ignored anyway. Returns 0 or
+ * -ENOMEM.
  */
 int descriptor_set_add(struct descriptor_set *set, const struct origin *origin,
 		       const char *variable, size_t variable_length, const char *value,
@@ -94,18 +104,21 @@ int descriptor_set_add(struct descriptor_set *set, const struct origin *origin,
 /*
  * Adds what carries the prefix out of an environment block: strings
  * "NAME=value", each ended by a NUL, as in /proc/PID/environ (proc(5)). The
- * last may lack its NUL. As for getenv(3), the first of two strings with one
- * name counts; the later one is a conflict. Returns 0 or -ENOMEM.
+ * last may lack its NUL. Strings without "=" are skipped; a name that is the
+ * prefix and nothing behind it is an invalid descriptor. Returns 0 or -ENOMEM.
  */
 int descriptor_set_add_block(struct descriptor_set *set, const struct origin *origin,
 			     const char *prefix, const char *block, size_t length);
 
 /*
  * Adds an environment file as `docker run --env-file` reads it: a line
- * "NAME=value", no quoting, "#" at the start of a line for comments, blank
- * lines; a bare NAME takes its value from this process's environment. Where no
- * name in the file carries the prefix, the file is read as if all did; else
- * names without it are somebody else's. CR before the newline is dropped.
+ * "NAME=value", no quoting, blanks before NAME and a byte order mark dropped,
+ * "#" at the start of a line for comments, blank lines; a bare NAME takes its
+ * value from this process's environment, and is nothing where it is not there.
+ * Where no name in the file carries the prefix, the file is read as if all
+ * did (a bare NAME, too, is then looked up with it); else names without it are
+ * somebody else's. CR before the newline is dropped. A name with a blank in
+ * it, and one that is empty or the prefix alone, is an invalid descriptor.
  * Returns 0 or -ENOMEM.
  */
 int descriptor_set_add_file(struct descriptor_set *set, const struct origin *origin,
@@ -116,6 +129,10 @@ int descriptor_set_add_file(struct descriptor_set *set, const struct origin *ori
  * variable's name in byte order (then the order of adding), the first of a
  * port is used. Sorts items in that order. The reason of a conflict names the
  * winner. May be called again after more was added.
+ *
+ * As for getenv(3), the first of several variables with one name and one
+ * origin counts, whatever its value is: a later one that asks for something
+ * else is a conflict, "stands twice: the first counts".
  */
 void descriptor_set_settle(struct descriptor_set *set);
 

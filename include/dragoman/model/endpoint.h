@@ -85,9 +85,11 @@ struct admission {
 };
 
 /*
- * Adds a list "CIDR[,CIDR...]" (a bare address is its own /32 or /128).
- * Returns 0, -ENOMEM, or -EINVAL with *ret_column set to the 1-based column
- * of the item that is wrong; then nothing was added.
+ * Adds a list "CIDR[,CIDR...]" (a bare address is its own /32 or /128; bits
+ * behind the prefix are not looked at; blanks around an item are ignored; an
+ * IPv4-mapped prefix of /96 and longer is the IPv4 one). Returns 0, -ENOMEM,
+ * or -EINVAL with *ret_column set to the 1-based column of the item that is
+ * wrong; then nothing was added.
  */
 int admission_parse(struct admission *admission, const char *list, size_t *ret_column);
 void admission_done(struct admission *admission);
