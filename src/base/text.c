@@ -186,6 +186,15 @@ void text_add_printable(struct text *text, const char *data, size_t length)
 	}
 }
 
+char *arena_printable(struct arena *arena, const char *data, size_t length)
+{
+	CLEANUP(text_done) struct text text = {0};
+
+	text_add_printable(&text, data, length);
+	text_add(&text, "", 0);
+	return text.failed ? NULL : arena_text(arena, text.data, text.length);
+}
+
 /* Ends a text that filled its buffer of `size` bytes in "...", at a character's border. */
 static void cut_with_dots(char *into, size_t size)
 {

@@ -37,6 +37,10 @@ char *text_printable(char *into, size_t size, const char *data, size_t length);
 /* The same, appended to a growing string and never cut. */
 void text_add_printable(struct text *text, const char *data, size_t length);
 
+/* The same, never cut, in an arena; NULL when memory is exhausted. */
+struct arena;
+char *arena_printable(struct arena *arena, const char *data, size_t length);
+
 /*
  * printf into a buffer of `size` bytes, at least 1. What does not fit ends in
  * "..." and is cut at a character's border, so that UTF-8 stays UTF-8. Always

@@ -13,6 +13,11 @@
  * A document with `ipaddress` or `host_port` is a service document and never
  * falls back to another form. A document that cannot be used is skipped, with
  * its key and a reason; the others are used.
+ *
+ * Ports and weights are integral JSON numbers (1e3 is one) or strings of
+ * decimal digits. `proto`, `tags` and `weight` may be null, which is as if
+ * they were not there. Of a member that stands twice in an object the last
+ * counts. White space around a document means nothing.
  */
 
 #include <stddef.h>
@@ -59,8 +64,8 @@ struct selection {
 
 /*
  * Parses one document. Sets *ret, but for its key, and returns 0; or returns
- * -EINVAL with the reason (printable, at most DOCUMENT_REASON_MAX bytes) in
- * reason; or -ENOMEM. A `proto` in the document must equal `protocol`.
+ * -EINVAL with the reason (printable, in a buffer of DOCUMENT_REASON_MAX bytes)
+ * in reason; or -ENOMEM. A `proto` in the document must equal `protocol`.
  */
 int document_parse(struct arena *arena, const char *value, size_t length, enum protocol protocol,
 		   struct candidate *ret, char *reason);
@@ -69,8 +74,8 @@ int document_parse(struct arena *arena, const char *value, size_t length, enum p
  * Chooses, out of the documents of one service, those endpoints that a
  * descriptor asks for: parsed, admitted, carrying every tag, each address and
  * port once (the first key in byte order wins), ENDPOINTS_MAX at most. The
- * documents may come in any order; the result does not depend on it. Returns
- * 0 or -ENOMEM.
+ * documents may come in any order; the result does not depend on it, and holds
+ * nothing of theirs: they may be freed. Returns 0 or -ENOMEM.
  */
 int documents_select(struct arena *arena, const struct document *documents, size_t count,
 		     const struct tags *tags, enum protocol protocol,

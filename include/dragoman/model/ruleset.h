@@ -46,7 +46,8 @@ struct ruleset {
  * Turns a selection into the shares of a service: weights divided by their
  * common divisor and scaled down where they would need more than SLOTS_MAX
  * slots in a family, weight 0 left out, in the order of endpoint_compare().
- * Memory comes from the arena. Returns 0 or -ENOMEM.
+ * The selection holds each endpoint once, and ENDPOINTS_MAX at most. Leaves
+ * listen and mode alone. Memory comes from the arena. Returns 0 or -ENOMEM.
  */
 int ruleset_service_fill(struct arena *arena, const struct selection *selection,
 			 struct ruleset_service *service);
