@@ -6,12 +6,12 @@
 #include "report.h"
 
 #include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "dragoman/base/log.h"
 #include "dragoman/base/memory.h"
+#include "dragoman/base/text.h"
 
 void report_done(struct report *report)
 {
@@ -45,7 +45,7 @@ void report_add(struct report *report, const char *variable, const char *format,
 	va_list arguments;
 
 	va_start(arguments, format);
-	(void)vsnprintf(message, sizeof(message), format, arguments);
+	(void)text_format_list(message, sizeof(message), format, arguments);
 	va_end(arguments);
 	report->failed = true;
 	if (variable)
