@@ -32,13 +32,11 @@ void text_done(struct text *text)
 
 static bool text_reserve(struct text *text, size_t more)
 {
-	if (text->failed || more == SIZE_MAX)
+	if (text->failed)
 		return false;
-	if (array_reserve(&text->data, &text->capacity, text->length, more + 1, 1) < 0) {
-		text->failed = true;
-		return false;
-	}
-	return true;
+	text->failed = more == SIZE_MAX ||
+		       array_reserve(&text->data, &text->capacity, text->length, more + 1, 1) < 0;
+	return !text->failed;
 }
 
 void text_add(struct text *text, const char *data, size_t length)
