@@ -6,26 +6,31 @@
  * HTTP requests on the loop: libcurl's multi interface
  * (https://curl.se/libcurl/c/libcurl-multi.html), one client for each set of
  * connections that may be shared. Nothing here knows what is asked for.
+ *
+ * HTTP/1.1 over TCP or TLS. Redirects are not followed, and the proxies of the
+ * environment (http_proxy...) are not used.
  */
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "dragoman/base/error.h"
 #include "dragoman/base/loop.h"
 
-/* Files in PEM; NULL means the system's trust, no client certificate. Borrowed by the client. */
+/* Files in PEM; NULL means the system's trust, no client certificate. */
 struct http_tls {
-	const char *ca;
-	const char *cert;
-	const char *key;
+	const char *ca;   /* where given, nothing else is trusted */
+	const char *cert; /* with its chain */
+	const char *key;  /* may be NULL where the key stands in cert */
 };
 
 struct http_client;
 struct http_request;
 
-/* Returns 0, or -errno with error set. tls may be NULL. */
+/*
+ * tls may be NULL; it is copied. Returns 0, -ENOMEM, or an -errno of open(2)
+ * for a file that cannot be read, with error set (ERROR_INVALID).
+ */
 int http_client_new(struct loop *loop, const struct http_tls *tls, struct http_client **ret,
 		    struct error *error);
 
@@ -34,29 +39,35 @@ void http_client_free(struct http_client *client);
 
 struct http_answer {
 	long status;      /* HTTP status; 0 when there was none */
-	const char *body; /* NUL-terminated behind length; empty where data went to on_data */
+	const char *body; /* NUL-terminated behind length; never NULL */
 	size_t length;
 };
 
 /*
  * Called once, at the end of a request that was not cancelled. error is NULL
  * when a whole answer came in, whatever its status: a body that was cut off,
- * too long or too late is an error, ERROR_TRANSIENT or ERROR_INVALID (too
- * long; code -EFBIG). The answer is borrowed for the call. The request is
- * freed after it; the function may start others, or free the client.
+ * too long or too late is an error:
+ *
+ *   -ETIMEDOUT    ERROR_TRANSIENT  one of the timeouts
+ *   -EFBIG        ERROR_INVALID    the body is longer than answer_max
+ *   -ECONNREFUSED ERROR_TRANSIENT  no connection (or another -errno of connect(2))
+ *   -EHOSTUNREACH ERROR_TRANSIENT  the host's name cannot be resolved
+ *   -ECONNRESET   ERROR_TRANSIENT  the connection ended before the answer did
+ *   -EPROTO       ERROR_INVALID    TLS: untrusted, wrong name, handshake refused
+ *   -EINVAL       ERROR_INVALID    TLS: a file of ours is no good
+ *   -EIO          ERROR_TRANSIENT  anything else
+ *
+ * The answer is borrowed for the call. The request is freed after it; the
+ * function may start others, cancel any, or free the client.
  */
 typedef void http_done_function(struct http_request *request, const struct http_answer *answer,
 				const struct error *error, void *user);
 
-/* A header of the answer (name and value trimmed, borrowed), for those who need one. */
-typedef void http_header_function(struct http_request *request, const char *name, const char *value,
-				  void *user);
-
 struct http_call {
-	const char *name; /* for messages: "etcd http://127.0.0.1:2379" */
+	const char *name; /* for messages: "http://127.0.0.1:2379" */
 	const char *url;
 	const char *const *headers; /* "Name: value", NULL-terminated, or NULL */
-	const char *body;           /* sent by POST where not NULL; copied */
+	const char *body;           /* sent by POST where not NULL */
 	size_t body_length;
 	size_t answer_max;        /* bytes of the answer's body */
 	uint64_t timeout;         /* nanoseconds for the whole request; 0: none */
@@ -64,15 +75,20 @@ struct http_call {
 	const char *user;         /* basic authentication, or NULL */
 	const char *password;
 	http_done_function *on_done;
-	http_header_function *on_header; /* or NULL */
 	void *user_data;
 };
 
-/* Starts a request; everything in call is copied. Returns 0, or -errno with error set. */
+/*
+ * Starts a request; everything in call is copied. on_done is never called from
+ * within. Returns 0, or -errno with error set.
+ */
 int http_start(struct http_client *client, const struct http_call *call, struct http_request **ret,
 	       struct error *error);
 
-/* Ends a request without calling its functions. */
+/* A header of the answer, within on_done; NULL where there is none. Borrowed for the call. */
+const char *http_request_header(const struct http_request *request, const char *name);
+
+/* Ends a request without calling its functions; NULL is fine. */
 void http_cancel(struct http_request *request);
 
 #endif

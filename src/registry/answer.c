@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+#include "answer.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "dragoman/base/text.h"
+
+/*
+ * A wrong answer is a transient error: what speaks there now (a proxy, a host
+ * that is coming up) may not be what speaks there next time.
+ */
+
+enum { STARTS_WITH = 24 };
+
+void json_freep(json_t **json)
+{
+	json_decref(*json);
+	*json = NULL;
+}
+
+int answer_wrong(struct error *error, const char *format, ...)
+{
+	char text[ERROR_MESSAGE_MAX];
+	va_list arguments;
+
+	va_start(arguments, format);
+	(void)vsnprintf(text, sizeof(text), format, arguments);
+	va_end(arguments);
+	return error_set(error, -EBADMSG, ERROR_TRANSIENT, "%s", text);
+}
+
+struct answer_quote answer_quote(const char *text, size_t length)
+{
+	struct answer_quote quote;
+
+	(void)text_printable(quote.text, sizeof(quote.text), text, length);
+	return quote;
+}
+
+int answer_parse(const char *body, size_t length, json_t **ret, struct error *error)
+{
+	size_t shown = length < STARTS_WITH ? length : STARTS_WITH;
+	json_error_t reason;
+	json_t *json;
+
+	if (length == 0)
+		return answer_wrong(error, "answer is empty");
+	json = json_loadb(body, length, JSON_ALLOW_NUL, &reason);
+	if (!json && json_error_code(&reason) == json_error_out_of_memory)
+		return error_no_memory(error);
+	if (!json)
+		return answer_wrong(error, "answer is not JSON (starts with \"%s\")",
+				    answer_quote(body, shown).text);
+	if (!json_is_object(json)) {
+		json_decref(json);
+		return answer_wrong(error, "answer is no JSON object (starts with \"%s\")",
+				    answer_quote(body, shown).text);
+	}
+	*ret = json;
+	return 0;
+}

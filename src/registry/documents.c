@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "registry_private.h"
+
+/*
+ * The documents of one service live in one arena, which goes from the kind of
+ * registry that filled it to registry.c, and is freed after the answer was
+ * handed on.
+ */
+
+static char *key_copy(struct arena *arena, const char *key, size_t length)
+{
+	size_t nuls = 0;
+	char *copy, *into;
+
+	for (size_t i = 0; i < length; i++)
+		nuls += key[i] == '\0';
+	copy = into = arena_alloc(arena, length + nuls * 3 + 1);
+	for (size_t i = 0; copy && i < length; i++) {
+		if (key[i] != '\0') {
+			*into++ = key[i];
+			continue;
+		}
+		memcpy(into, "\\x00", 4);
+		into += 4;
+	}
+	return copy;
+}
+
+int document_list_add(struct document_list *list, const char *key, size_t key_length,
+		      const char *value, size_t value_length)
+{
+	struct document document = {.length = value_length};
+
+	if (array_reserve(&list->items, &list->capacity, list->count, 1, sizeof(*list->items)) < 0)
+		return -ENOMEM;
+	document.key = key_copy(list->arena, key, key_length);
+	document.value = arena_text(list->arena, value, value_length);
+	if (!document.key || !document.value)
+		return -ENOMEM;
+	list->items[list->count++] = document;
+	list->bytes += key_length + value_length;
+	return 0;
+}
+
+void document_list_cut(struct document_list *list, size_t count)
+{
+	if (count < list->count)
+		list->count = count;
+}
+
+int document_list_check(const struct document_list *list, struct error *error)
+{
+	if (list->count > SERVICE_DOCUMENTS_MAX)
+		return error_set(error, -EFBIG, ERROR_INVALID, "more than %d documents",
+				 SERVICE_DOCUMENTS_MAX);
+	if (list->bytes > SERVICE_BYTES_MAX)
+		return error_set(error, -EFBIG, ERROR_INVALID,
+				 "documents of more than %d bytes together", SERVICE_BYTES_MAX);
+	return 0;
+}
+
+void document_list_done(struct document_list *list)
+{
+	arena_freep(&list->arena);
+	free(list->items);
+	*list = (struct document_list){0};
+}

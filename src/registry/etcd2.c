@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "answer.h"
+#include "etcd2_codec.h"
+#include "registry_private.h"
+
+/*
+ * Theory of operation
+ *
+ * One GET a service, a few under way at a time. "Key not found" is a genuine
+ * empty answer; any other error of etcd's own is that service's; everything
+ * else takes the exchange to the next host. The store's index comes in a
+ * header of every answer, found or not.
+ *
+ * A watch joins here with one long poll a service, from that index + 1 on.
+ */
+
+enum { GETS_UNDER_WAY = 8 };
+
+struct get {
+	struct etcd2_read *read;
+	size_t index;
+};
+
+struct etcd2_read {
+	struct registry_read *read;
+	struct get *gets; /* one a service */
+	size_t next;      /* the first that was not started */
+	size_t under_way;
+};
+
+static void read_pump(struct etcd2_read *read);
+
+static int decode_index(const struct exchange_answer *answer, uint64_t *ret, struct error *error)
+{
+	const char *index = http_request_header(answer->request, "X-Etcd-Index");
+
+	if (!index || text_parse_number(index, strlen(index), UINT64_MAX, ret) < 0)
+		return answer_wrong(error, "answer has no X-Etcd-Index: not an etcd");
+	return 0;
+}
+
+static void get_end(struct get *get)
+{
+	get->read->under_way--;
+	read_pump(get->read);
+}
+
+static enum verdict_of_answer get_fail(struct get *get, const struct error *error)
+{
+	read_fail(get->read->read, get->index, error);
+	return ANSWER_ACCEPTED;
+}
+
+static enum verdict_of_answer get_found(struct get *get, const struct exchange_answer *answer,
+					struct error *error)
+{
+	const char *key = get->read->read->keys[get->index];
+	CLEANUP(document_list_done) struct document_list list = {.arena = arena_new()};
+	uint64_t index = 0;
+
+	if (!list.arena) {
+		(void)error_no_memory(error);
+		return get_fail(get, error);
+	}
+	if (decode_index(answer, &index, error) < 0 ||
+	    etcd2_decode_keys(answer->body, answer->length, key, &list, error) < 0)
+		return ANSWER_NEXT_HOST;
+	if (document_list_check(&list, error) < 0) {
+		(void)error_wrap(error, "%s", answer->host);
+		return get_fail(get, error);
+	}
+	read_answer(get->read->read, get->index, &list, index);
+	return ANSWER_ACCEPTED;
+}
+
+static enum verdict_of_answer get_not_found(struct get *get, const struct exchange_answer *answer,
+					    struct error *error)
+{
+	struct document_list none = {0};
+	uint64_t index;
+
+	if (decode_index(answer, &index, error) < 0)
+		return ANSWER_NEXT_HOST;
+	read_answer(get->read->read, get->index, &none, index);
+	return ANSWER_ACCEPTED;
+}
+
+static enum verdict_of_answer get_refused(struct get *get, const struct exchange_answer *answer,
+					  struct error *error)
+{
+	struct etcd2_failure failure;
+
+	etcd2_decode_failure(answer->body, answer->length, &failure);
+	if (answer->status == 404 && failure.code == ETCD2_KEY_NOT_FOUND)
+		return get_not_found(get, answer, error);
+	if (failure.code != ETCD2_NO_ERROR && answer->status < 500) {
+		(void)error_set(error, answer->status == 401 ? -EACCES : -EINVAL, ERROR_INVALID,
+				"%s: %s (error %ld)", answer->host, failure.message, failure.code);
+		return get_fail(get, error);
+	}
+	if (failure.code != ETCD2_NO_ERROR)
+		(void)answer_wrong(error, "status %ld: %s (error %ld)", answer->status,
+				   failure.message, failure.code);
+	else if (answer->status == 404)
+		(void)answer_wrong(error, "status 404: no v2 keys API here (etcd before 3.6 has it "
+					  "with --enable-v2)");
+	else if (answer->status >= 300 && answer->status < 400)
+		(void)answer_wrong(error, "status %ld: redirects are not followed", answer->status);
+	else
+		(void)answer_wrong(error, "status %ld", answer->status);
+	return ANSWER_NEXT_HOST;
+}
+
+static enum verdict_of_answer get_on_answer(const struct exchange_answer *answer,
+					    struct error *error, void *user)
+{
+	struct get *get = user;
+	enum verdict_of_answer verdict;
+
+	if (error->code)
+		verdict = exchange_verdict(error);
+	else if (answer->status == 200)
+		verdict = get_found(get, answer, error);
+	else
+		verdict = get_refused(get, answer, error);
+	if (verdict == ANSWER_ACCEPTED)
+		get_end(get);
+	return verdict;
+}
+
+static void get_on_failed(const struct error *error, void *user)
+{
+	struct get *get = user;
+
+	(void)get_fail(get, error);
+	get_end(get);
+}
+
+static void get_start(struct get *get)
+{
+	struct registry_read *read = get->read->read;
+	CLEANUP(text_done) struct text path = {0};
+	struct exchange_call call = {.answer_max = ANSWER_BYTES_MAX,
+				     .on_answer = get_on_answer,
+				     .on_failed = get_on_failed,
+				     .user = get};
+	struct error error;
+	int code;
+
+	etcd2_encode_path(read->keys[get->index], &path);
+	call.path = path.data;
+	if (path.failed)
+		code = error_no_memory(&error);
+	else
+		code = exchange_start(&read->group, &call, &error);
+	if (code < 0)
+		read_fail(read, get->index, &error);
+	else
+		get->read->under_way++;
+}
+
+static void read_pump(struct etcd2_read *read)
+{
+	struct registry_read *registry_read = read->read;
+	struct error error;
+
+	while (read->under_way < GETS_UNDER_WAY && read->next < registry_read->count) {
+		struct get *get = &read->gets[read->next++];
+
+		if (!exchange_group_is_down(&registry_read->group)) {
+			get_start(get);
+			continue;
+		}
+		exchange_group_error(&registry_read->group, &error);
+		read_fail(registry_read, get->index, &error);
+	}
+}
+
+static void etcd2_read_end(struct registry_read *registry_read)
+{
+	struct etcd2_read *read = registry_read->state;
+
+	if (!read)
+		return;
+	exchange_group_done(&registry_read->group);
+	free(read->gets);
+	free(read);
+	registry_read->state = NULL;
+}
+
+static int etcd2_read_start(struct registry_read *registry_read, struct error *error)
+{
+	struct etcd2_read *read = calloc(1, sizeof(*read));
+
+	if (!read)
+		return error_no_memory(error);
+	registry_read->state = read;
+	read->read = registry_read;
+	read->gets = calloc(registry_read->count + 1, sizeof(*read->gets));
+	if (exchange_group_init(&registry_read->group, &registry_read->registry->hosts) < 0 ||
+	    !read->gets)
+		return error_no_memory(error);
+	for (size_t i = 0; i < registry_read->count; i++)
+		read->gets[i] = (struct get){read, i};
+	read_pump(read);
+	return 0;
+}
+
+const struct registry_ops etcd2_ops = {
+	.read_start = etcd2_read_start,
+	.read_end = etcd2_read_end,
+};

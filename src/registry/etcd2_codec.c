@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: MIT */
+#include "etcd2_codec.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "answer.h"
+
+/*
+ * Theory of operation
+ *
+ * A node is a directory ("dir": true, its children in "nodes", which is absent
+ * where it is empty) or a leaf with a "value". The tree is walked from the
+ * node that was asked for; how deep it may be is bounded, since the other side
+ * decides it.
+ */
+
+static bool is_unreserved(char byte)
+{
+	return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') ||
+	       (byte >= '0' && byte <= '9') || (byte != '\0' && strchr("-._~/", byte));
+}
+
+void etcd2_encode_path(const char *key, struct text *into)
+{
+	text_puts(into, "/v2/keys");
+	for (; *key; key++) {
+		if (is_unreserved(*key))
+			text_add(into, key, 1);
+		else
+			text_printf(into, "%%%02X", (unsigned char)*key);
+	}
+	text_puts(into, "?recursive=true&quorum=true");
+}
+
+/* Whether a node's key is `above` (top: that itself) or below it, at a segment's border. */
+static bool key_is_below(const char *key, size_t length, const char *above, bool top)
+{
+	size_t border = strlen(above);
+
+	if (length < border || memcmp(key, above, border) != 0)
+		return false;
+	return (top && length == border) || (length > border && key[border] == '/');
+}
+
+struct walk {
+	struct document_list *list;
+	struct error *error;
+};
+
+static int walk_node(const struct walk *walk, const json_t *node, const char *above, int depth);
+
+static int walk_leaf(const struct walk *walk, const json_t *key, const json_t *value)
+{
+	if (!json_is_string(value))
+		return answer_wrong(
+			walk->error, "answer has no value for the key \"%s\"",
+			answer_quote(json_string_value(key), json_string_length(key)).text);
+	if (document_list_add(walk->list, json_string_value(key), json_string_length(key),
+			      json_string_value(value), json_string_length(value)) < 0)
+		return error_no_memory(walk->error);
+	return 0;
+}
+
+static int walk_nodes(const struct walk *walk, const json_t *nodes, const char *above, int depth)
+{
+	int code = 0;
+
+	if (nodes && !json_is_array(nodes))
+		return answer_wrong(walk->error, "answer has \"nodes\" that are no array");
+	if (depth == ETCD2_DEPTH_MAX)
+		return answer_wrong(walk->error, "answer is nested deeper than %d directories",
+				    ETCD2_DEPTH_MAX);
+	for (size_t i = 0; i < json_array_size(nodes) && code == 0; i++)
+		code = walk_node(walk, json_array_get(nodes, i), above, depth + 1);
+	return code;
+}
+
+static int walk_node(const struct walk *walk, const json_t *node, const char *above, int depth)
+{
+	const json_t *key = json_object_get(node, "key"), *dir = json_object_get(node, "dir");
+
+	if (!json_is_string(key))
+		return answer_wrong(walk->error, "answer has a node without a key");
+	if (!key_is_below(json_string_value(key), json_string_length(key), above, depth == 0))
+		return answer_wrong(
+			walk->error, "answer has the key \"%s\", which was not asked for",
+			answer_quote(json_string_value(key), json_string_length(key)).text);
+	if (json_is_true(dir))
+		return walk_nodes(walk, json_object_get(node, "nodes"), json_string_value(key),
+				  depth);
+	return walk_leaf(walk, key, json_object_get(node, "value"));
+}
+
+int etcd2_decode_keys(const char *body, size_t length, const char *key, struct document_list *list,
+		      struct error *error)
+{
+	CLEANUP(json_freep) json_t *root = NULL;
+	const struct walk walk = {list, error};
+	int code = answer_parse(body, length, &root, error);
+
+	if (code < 0)
+		return code;
+	return walk_node(&walk, json_object_get(root, "node"), key, 0);
+}
+
+void etcd2_decode_failure(const char *body, size_t length, struct etcd2_failure *ret)
+{
+	CLEANUP(json_freep) json_t *root = NULL;
+	const json_t *code, *message;
+
+	*ret = (struct etcd2_failure){.code = ETCD2_NO_ERROR};
+	if (answer_parse(body, length, &root, NULL) < 0)
+		return;
+	code = json_object_get(root, "errorCode");
+	message = json_object_get(root, "message");
+	if (!json_is_integer(code) || !json_is_string(message))
+		return;
+	ret->code = (long)json_integer_value(code);
+	(void)text_printable(ret->message, sizeof(ret->message), json_string_value(message),
+			     json_string_length(message));
+}

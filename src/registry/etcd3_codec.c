@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT */
+#include "etcd3_codec.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "answer.h"
+#include "base64.h"
+
+/*
+ * Theory of operation
+ *
+ * Requests are written by hand: keys are base64 and need no escaping. Answers
+ * go through jansson, and then everything is looked at before it is believed:
+ * the type of each field, the number of results, and that every key lies in
+ * its range, behind the one before it. Paging goes on after the last key, so
+ * the order is what makes it end.
+ */
+
+static void encode_key(struct text *into, const char *name, const char *key, size_t length)
+{
+	text_printf(into, "\"%s\":\"", name);
+	base64_encode(into, key, length);
+	text_puts(into, "\"");
+}
+
+void etcd3_encode_txn(const struct etcd3_range *ranges, size_t count, struct text *into)
+{
+	text_puts(into, "{\"success\":[");
+	for (size_t i = 0; i < count; i++) {
+		const struct etcd3_range *range = &ranges[i];
+
+		text_printf(into, "%s{\"request_range\":{", i ? "," : "");
+		encode_key(into, "key", range->start, range->start_length);
+		if (range->end) {
+			text_puts(into, ",");
+			encode_key(into, "range_end", range->end, range->end_length);
+		}
+		if (range->limit)
+			text_printf(into, ",\"limit\":\"%" PRIu64 "\"", range->limit);
+		if (range->revision)
+			text_printf(into, ",\"revision\":\"%" PRIu64 "\"", range->revision);
+		text_puts(into, "}}");
+	}
+	text_puts(into, "]}");
+}
+
+static int compare(const char *a, size_t a_length, const char *b, size_t b_length)
+{
+	size_t shorter = a_length < b_length ? a_length : b_length;
+	int order = shorter ? memcmp(a, b, shorter) : 0;
+
+	if (order != 0)
+		return order;
+	return (a_length > b_length) - (a_length < b_length);
+}
+
+static bool range_holds(const struct etcd3_range *range, const char *key, size_t length)
+{
+	int order = compare(key, length, range->start, range->start_length);
+
+	if (!range->end)
+		return order == 0;
+	return order >= 0 && compare(key, length, range->end, range->end_length) < 0;
+}
+
+/* An absent field is an empty one. */
+static int decode_bytes(struct arena *arena, const json_t *kv, const char *name, const char **ret,
+			size_t *ret_length, struct error *error)
+{
+	const json_t *field = json_object_get(kv, name);
+	char *bytes;
+
+	*ret = "";
+	*ret_length = 0;
+	if (!field)
+		return 0;
+	if (!json_is_string(field))
+		return answer_wrong(error, "answer has a %s that is no string", name);
+	bytes = arena_alloc(arena, base64_decoded_max(json_string_length(field)));
+	if (!bytes)
+		return error_no_memory(error);
+	if (base64_decode(json_string_value(field), json_string_length(field), bytes, ret_length) <
+	    0)
+		return answer_wrong(error, "answer has a %s that is not base64", name);
+	*ret = bytes;
+	return 0;
+}
+
+static int decode_kv(const json_t *kv, const struct etcd3_range *range, struct etcd3_result *result,
+		     struct arena *scratch, struct error *error)
+{
+	const char *key, *value;
+	size_t key_length, value_length;
+	int code;
+
+	if (!json_is_object(kv))
+		return answer_wrong(error, "answer has a key that is no object");
+	code = decode_bytes(result->list->arena, kv, "key", &key, &key_length, error);
+	if (code == 0)
+		code = decode_bytes(scratch, kv, "value", &value, &value_length, error);
+	if (code < 0)
+		return code;
+	if (!range_holds(range, key, key_length))
+		return answer_wrong(error, "answer has the key \"%s\", which was not asked for",
+				    answer_quote(key, key_length).text);
+	if (result->last && compare(key, key_length, result->last, result->last_length) <= 0)
+		return answer_wrong(error, "answer has the key \"%s\" out of order",
+				    answer_quote(key, key_length).text);
+	result->last = key;
+	result->last_length = key_length;
+	if (document_list_add(result->list, key, key_length, value, value_length) < 0)
+		return error_no_memory(error);
+	return 0;
+}
+
+static int decode_range(const json_t *response, const struct etcd3_range *range,
+			struct etcd3_result *result, struct arena *scratch, struct error *error)
+{
+	const json_t *answer = json_object_get(response, "response_range");
+	const json_t *kvs = json_object_get(answer, "kvs"), *more = json_object_get(answer, "more");
+	int code = 0;
+
+	if (!json_is_object(answer))
+		return answer_wrong(error, "answer has a response without \"response_range\"");
+	if (kvs && !json_is_array(kvs))
+		return answer_wrong(error, "answer has \"kvs\" that are no array");
+	if (more && !json_is_boolean(more))
+		return answer_wrong(error, "answer has a \"more\" that is no boolean");
+	result->more = json_is_true(more);
+	result->last = NULL;
+	for (size_t i = 0; i < json_array_size(kvs) && code == 0; i++)
+		code = decode_kv(json_array_get(kvs, i), range, result, scratch, error);
+	if (code == 0 && result->more && !result->last)
+		return answer_wrong(error, "answer has no keys, and says that there are more");
+	return code;
+}
+
+static int decode_revision(const json_t *root, uint64_t *ret, struct error *error)
+{
+	const json_t *header = json_object_get(root, "header");
+	const json_t *revision = json_object_get(header, "revision");
+
+	if (!json_is_string(revision) ||
+	    text_parse_number(json_string_value(revision), json_string_length(revision), INT64_MAX,
+			      ret) < 0 ||
+	    *ret == 0)
+		return answer_wrong(error, "answer has no revision in its header");
+	return 0;
+}
+
+int etcd3_decode_txn(const char *body, size_t length, const struct etcd3_range *ranges,
+		     size_t count, struct etcd3_result *results, uint64_t *ret_revision,
+		     struct error *error)
+{
+	CLEANUP(arena_freep) struct arena *scratch = arena_new();
+	CLEANUP(json_freep) json_t *root = NULL;
+	const json_t *responses;
+	int code;
+
+	if (!scratch)
+		return error_no_memory(error);
+	code = answer_parse(body, length, &root, error);
+	if (code == 0)
+		code = decode_revision(root, ret_revision, error);
+	if (code < 0)
+		return code;
+	responses = json_object_get(root, "responses");
+	if (!json_is_true(json_object_get(root, "succeeded")) || !json_is_array(responses))
+		return answer_wrong(error, "answer is not one to a transaction");
+	if (json_array_size(responses) != count)
+		return answer_wrong(error, "answer has %zu responses to %zu ranges",
+				    json_array_size(responses), count);
+	for (size_t i = 0; i < count && code == 0; i++)
+		code = decode_range(json_array_get(responses, i), &ranges[i], &results[i], scratch,
+				    error);
+	return code;
+}
+
+int etcd3_encode_authenticate(const char *user, const char *password, struct text *into)
+{
+	CLEANUP(json_freep) json_t *root = NULL;
+	CLEANUP(memory_free) char *body = NULL;
+
+	if (!text_is_utf8(user, strlen(user)) || !text_is_utf8(password, strlen(password)))
+		return -EINVAL;
+	root = json_pack("{s:s, s:s}", "name", user, "password", password);
+	body = root ? json_dumps(root, JSON_COMPACT) : NULL;
+	if (!body)
+		return -ENOMEM;
+	text_puts(into, body);
+	return into->failed ? -ENOMEM : 0;
+}
+
+int etcd3_decode_authenticate(const char *body, size_t length, char **ret, struct error *error)
+{
+	CLEANUP(json_freep) json_t *root = NULL;
+	const char *token;
+	int code = answer_parse(body, length, &root, error);
+
+	if (code < 0)
+		return code;
+	token = json_string_value(json_object_get(root, "token"));
+	if (!token || !*token)
+		return answer_wrong(error, "answer has no token");
+	/* It goes into a header as it stands. */
+	for (const char *at = token; *at; at++) {
+		if (*at < '!' || *at > '~')
+			return answer_wrong(error, "answer has a token that is no visible ASCII");
+	}
+	*ret = strdup(token);
+	return *ret ? 0 : error_no_memory(error);
+}
+
+void etcd3_decode_failure(const char *body, size_t length, struct etcd3_failure *ret)
+{
+	CLEANUP(json_freep) json_t *root = NULL;
+	const json_t *message, *code;
+
+	*ret = (struct etcd3_failure){.code = GRPC_NONE};
+	if (answer_parse(body, length, &root, NULL) < 0)
+		return;
+	code = json_object_get(root, "code");
+	message = json_object_get(root, "message");
+	if (!json_is_string(message))
+		message = json_object_get(root, "error");
+	if (!json_is_integer(code) || !json_is_string(message))
+		return;
+	ret->code = (long)json_integer_value(code);
+	(void)text_printable(ret->message, sizeof(ret->message), json_string_value(message),
+			     json_string_length(message));
+}
