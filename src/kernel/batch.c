@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+#include "batch.h"
+
+#include <arpa/inet.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <stdlib.h>
+
+#include "dragoman/base/memory.h"
+
+void batch_done(struct batch *batch)
+{
+	free(batch->data);
+	*batch = (struct batch){0};
+}
+
+static size_t aligned(size_t length)
+{
+	return (length + MNL_ALIGNTO - 1) & ~(size_t)(MNL_ALIGNTO - 1);
+}
+
+/* One message behind the last; the buffer grows before, so that building needs no check. */
+static struct nlmsghdr *append(struct batch *batch, uint16_t type, uint16_t flags, uint8_t family,
+			       uint16_t resource)
+{
+	struct nlmsghdr *message;
+	struct nfgenmsg *header;
+
+	if (batch->failed)
+		return NULL;
+	if (array_reserve(&batch->data, &batch->capacity, batch->length, BATCH_ROOM, 1) < 0) {
+		batch->failed = true;
+		return NULL;
+	}
+	message = mnl_nlmsg_put_header(batch->data + batch->length);
+	message->nlmsg_type = type;
+	message->nlmsg_flags = NLM_F_REQUEST | flags;
+	message->nlmsg_seq = batch->seq++;
+	header = mnl_nlmsg_put_extra_header(message, sizeof(*header));
+	header->nfgen_family = family;
+	header->version = NFNETLINK_V0;
+	header->res_id = htons(resource);
+	return message;
+}
+
+void batch_close(struct batch *batch, const struct nlmsghdr *message)
+{
+	batch->last = batch->length;
+	batch->length += aligned(message->nlmsg_len);
+	batch->messages++;
+}
+
+void batch_begin(struct batch *batch, uint32_t generation)
+{
+	struct nlmsghdr *message = append(batch, NFNL_MSG_BATCH_BEGIN, 0, AF_UNSPEC,
+					  NFNL_SUBSYS_NFTABLES);
+
+	if (!message)
+		return;
+	if (generation)
+		mnl_attr_put_u32(message, NFNL_BATCH_GENID, htonl(generation));
+	batch_close(batch, message);
+}
+
+struct nlmsghdr *batch_open(struct batch *batch, uint16_t type, uint16_t flags)
+{
+	return append(batch, (uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | type), flags, NFPROTO_INET, 0);
+}
+
+uint32_t batch_end(struct batch *batch)
+{
+	struct nlmsghdr *last, *message;
+	uint32_t seq;
+
+	if (batch->failed)
+		return 0;
+	last = (struct nlmsghdr *)(void *)(batch->data + batch->last);
+	last->nlmsg_flags |= NLM_F_ACK;
+	seq = last->nlmsg_seq;
+	message = append(batch, NFNL_MSG_BATCH_END, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES);
+	if (message)
+		batch_close(batch, message);
+	return seq;
+}
+
+const struct nlmsghdr *batch_find(const struct batch *batch, uint32_t seq)
+{
+	const struct nlmsghdr *message;
+
+	for (size_t at = 0; at < batch->length; at += aligned(message->nlmsg_len)) {
+		message = (const struct nlmsghdr *)(const void *)(batch->data + at);
+		if (message->nlmsg_seq == seq)
+			return message;
+	}
+	return NULL;
+}

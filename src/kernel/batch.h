@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DRAGOMAN_KERNEL_BATCH_H
+#define DRAGOMAN_KERNEL_BATCH_H
+
+/*
+ * An nfnetlink batch: one buffer of messages between NFNL_MSG_BATCH_BEGIN,
+ * which carries the generation that it was planned against, and
+ * NFNL_MSG_BATCH_END. The kernel applies all of it or nothing.
+ */
+
+#include <libmnl/libmnl.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct batch {
+	char *data;
+	size_t length, capacity;
+	size_t last; /* where the last message begins */
+	uint32_t seq;
+	size_t messages;
+	bool failed; /* out of memory: latched */
+};
+
+/* Room that each message has: more than an attribute can hold. */
+enum { BATCH_ROOM = 80 * 1024 };
+
+void batch_done(struct batch *batch);
+
+/* generation: of the ruleset, host byte order; 0: any (NFNL_BATCH_GENID is left out). */
+void batch_begin(struct batch *batch, uint32_t generation);
+
+/*
+ * Opens a message of nf_tables (NFT_MSG_...), family inet. It is valid until
+ * the next one is opened, and has BATCH_ROOM bytes. NULL when memory is
+ * exhausted; the batch is then failed.
+ */
+struct nlmsghdr *batch_open(struct batch *batch, uint16_t type, uint16_t flags);
+
+/* The message is complete. */
+void batch_close(struct batch *batch, const struct nlmsghdr *message);
+
+/*
+ * Asks for an acknowledgement of the last message, and ends the batch. Returns
+ * that message's sequence number.
+ */
+uint32_t batch_end(struct batch *batch);
+
+/* The message with that sequence number, or NULL. */
+const struct nlmsghdr *batch_find(const struct batch *batch, uint32_t seq);
+
+/*
+ * Says what a message of a batch is for, and, with offset, which of its
+ * elements stands there: "adding element 127.0.0.1:6379/tcp of services4".
+ */
+void batch_describe(const struct nlmsghdr *message, uint32_t offset, char *into, size_t size);
+
+#endif
