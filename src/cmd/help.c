@@ -93,21 +93,17 @@ static size_t add_option_name(struct text *out, const struct option *option)
 	return out->length - start;
 }
 
-/* Where the value comes from when the option is not given. */
-static void add_sources(struct text *out, size_t *column, const struct option *option)
+/* Where the value comes from when the option is not given: on a line of its own. */
+static void add_sources(struct text *out, const struct option *option)
 {
-	if (option->variable) {
-		add_words(out, column, OPTION_COLUMN, "Environment:");
-		add_words(out, column, OPTION_COLUMN, option->variable);
-		text_puts(out, ".");
-		(*column)++;
-	}
-	if (option->fallback) {
-		add_words(out, column, OPTION_COLUMN, "Default:");
-		add_words(out, column, OPTION_COLUMN, option->fallback);
-		text_puts(out, ".");
-		(*column)++;
-	}
+	size_t column = 0;
+
+	if (!option->variable && !option->fallback)
+		return;
+	pad_to(out, &column, OPTION_COLUMN);
+	text_printf(out, "(%s%s%s%s)\n", option->variable ? option->variable : "",
+		    option->variable && option->fallback ? ", " : "",
+		    option->fallback ? "default " : "", option->fallback ? option->fallback : "");
 }
 
 static void add_option(struct text *out, const struct option *option)
@@ -120,8 +116,8 @@ static void add_option(struct text *out, const struct option *option)
 	}
 	pad_to(out, &column, OPTION_COLUMN);
 	add_words(out, &column, OPTION_COLUMN, option->help);
-	add_sources(out, &column, option);
 	text_puts(out, "\n");
+	add_sources(out, option);
 }
 
 static void add_section(struct text *out, const struct command *command,
@@ -149,7 +145,9 @@ void help_command(struct text *out, const struct command *command)
 	add_paragraphs(out, 0, command->description);
 	for (unsigned section = 0; section < SECTION_COUNT; section++)
 		add_section(out, command, (enum option_section)section);
-	text_puts(out, "\nExamples:\n");
+	text_puts(out,
+		  "\nIn parentheses: the environment variable that an option is taken from, then\n"
+		  "its default.\n\nExamples:\n");
 	add_indented(out, command->examples);
 	text_puts(out, "\nExit status:\n");
 	add_paragraphs(out, 2, command->status);
@@ -189,6 +187,7 @@ void help_program(struct text *out, const struct command *const *commands, size_
 	add_command_line(out, "help", "show this, or the help of a command");
 	text_puts(out, "\nExamples:\n");
 	add_indented(out, program_examples);
-	text_puts(out, "\nThe options of a command: dragoman COMMAND --help. The version: dragoman "
-		       "--version.\nThe manual: man 8 dragoman.\n");
+	text_puts(out, "\nThe options of a command: dragoman COMMAND --help\n"
+		       "The version:              dragoman --version\n"
+		       "The manual:               man 8 dragoman\n");
 }
