@@ -93,8 +93,8 @@ static int refuse_command(const struct program *program, const char *name)
 	for (size_t i = 0; i < program->count; i++)
 		suggestion_offer(&suggestion, name, strlen(name), program->commands[i]->name);
 	if (suggestion.best)
-		text_printf(&line, ", did you mean '%s'?", suggestion.best);
-	text_puts(&line, "; there are");
+		text_printf(&line, " (did you mean '%s'?)", suggestion.best);
+	text_puts(&line, ", there are");
 	for (size_t i = 0; i < program->count; i++)
 		text_printf(&line, " %s,", program->commands[i]->name);
 	text_puts(&line, " help");

@@ -12,19 +12,14 @@
 #include "job.h"
 #include "lookup.h"
 
-static void report_descriptor(const struct descriptor *descriptor, const struct options *options,
-			      struct report *report)
+static void report_descriptor(const struct descriptor *descriptor, struct report *report)
 {
 	switch (descriptor->state) {
 	case DESCRIPTOR_USED:
 	case DESCRIPTOR_MERGED:
 		return;
 	case DESCRIPTOR_IGNORED:
-		/* In an environment it is somebody else's; behind -b somebody meant it. */
-		if (options->backend_count)
-			log_warn("%s: ignored: %s", descriptor->variable, descriptor->reason);
-		else
-			log_debug("%s: ignored: %s", descriptor->variable, descriptor->reason);
+		log_debug("%s: ignored: %s", descriptor->variable, descriptor->reason);
 		return;
 	case DESCRIPTOR_INVALID:
 		if (descriptor->column)
@@ -53,7 +48,7 @@ static bool find_desired(struct job *job, struct arena *arena, struct ruleset *r
 		return false;
 	}
 	for (size_t i = 0; i < set.count; i++)
-		report_descriptor(set.items[i], job->options, &job->report);
+		report_descriptor(set.items[i], &job->report);
 	if (lookup_run(arena, job->options, &job->deadline, &set, &lookup, &error) < 0) {
 		report_error(&job->report, &error);
 		return false;

@@ -130,6 +130,13 @@ static int add_process_environment(const struct target *target, const struct opt
 	return 0;
 }
 
+/* In an environment it is somebody else's variable; behind -b somebody meant it. */
+static void warn_of_ignored(const struct descriptor *descriptor)
+{
+	if (descriptor->state == DESCRIPTOR_IGNORED)
+		log_warn("%s: ignored: %s", descriptor->variable, descriptor->reason);
+}
+
 static int add_backend(const struct backend *backend, const struct options *options,
 		       struct descriptor_set *set, struct error *error)
 {
@@ -143,6 +150,7 @@ static int add_backend(const struct backend *backend, const struct options *opti
 	if (variable.failed || descriptor_set_add(set, &nowhere, variable.data, variable.length,
 						  backend->value, strlen(backend->value)) < 0)
 		return error_no_memory(error);
+	warn_of_ignored(set->items[set->count - 1]);
 	return 0;
 }
 
