@@ -255,7 +255,8 @@ static bool unbracket(struct slice *host)
 	bool ipv6 = memchr(host->data, ':', host->length) != NULL;
 
 	if (!ipv6)
-		return host->length > 0 && host->data[0] != '[';
+		return host->length > 0 && !memchr(host->data, '[', host->length) &&
+		       !memchr(host->data, ']', host->length);
 	if (host->length < ADDRESS_BRACKETS || host->data[0] != '[' ||
 	    host->data[host->length - 1] != ']')
 		return false;
