@@ -56,8 +56,8 @@ static void set_foreign(struct decoder *decoder, const char *what, const char *n
 
 	if (observed->foreign)
 		return;
-	observed->foreign = arena_printf(decoder->arena, "%s%s%s: another %s", what,
-					 name ? " " : "", name ? name : "", difference);
+	observed->foreign = arena_printf(decoder->arena, "%s%s%s: %s", what, name ? " " : "",
+					 name ? name : "", difference);
 	if (!observed->foreign)
 		observed->foreign = "it is not of our schema";
 }
@@ -97,9 +97,9 @@ int decode_table(const struct nlmsghdr *message, void *user)
 		if (udata)
 			(void)nftnl_udata_parse(udata, length, read_comment, observed);
 		if (nftnl_table_get_u32(table, NFTNL_TABLE_FLAGS))
-			set_foreign(decoder, "table", NULL, "state: it has flags");
+			set_foreign(decoder, "table", NULL, "it has flags");
 		else if (observed->saved_localnet < 0)
-			set_foreign(decoder, "table", NULL, "comment");
+			set_foreign(decoder, "table", NULL, "the comment is not ours");
 	}
 	nftnl_table_free(table);
 	return r < 0 ? -EBADMSG : 0;

@@ -83,7 +83,8 @@ static void read_element(const struct nlattr *element, struct parts *parts)
 			read_expression(attr, parts);
 			break;
 		case NFTA_SET_ELEM_FLAGS:
-			parts->catchall = attr_get_be32(attr, &flags) && (flags & NFT_SET_ELEM_CATCHALL);
+			parts->catchall = attr_get_be32(attr, &flags) &&
+					  (flags & NFT_SET_ELEM_CATCHALL);
 			break;
 		default:
 			break;
@@ -172,7 +173,7 @@ static int take_element(struct decoder *decoder, const struct nlattr *element)
 	if (parts.catchall || !parts.key || parts.key_length > ELEMENT_KEY_MAX) {
 		/* It has no key to remove it by. */
 		if (!decoder->observed->foreign)
-			decoder->observed->foreign = "an element for everything (*)";
+			decoder->observed->foreign = "a map with an element for everything (*)";
 		return 0;
 	}
 	if (!element_parse_key(decoder->set, parts.key, parts.key_length, &listen, &slot))

@@ -264,7 +264,7 @@ int route_commit(struct netlink *netlink, const struct route_verdict *route, str
 	(void)snprintf(what, sizeof(what), "%s route local ::1/128 dev %s",
 		       adding ? "adding" : "removing", route->name);
 	request->nlmsg_type = adding ? RTM_NEWROUTE : RTM_DELROUTE;
-	request->nlmsg_flags = adding ? NLM_F_CREATE | NLM_F_EXCL : 0;
+	request->nlmsg_flags = adding ? NLM_F_CREATE : 0;
 	header = put_route_header(request);
 	header->rtm_dst_len = 128;
 	header->rtm_table = RT_TABLE_UNSPEC;

@@ -198,19 +198,19 @@ const char *schema_set_differs(enum set_kind kind, const struct nftnl_set *obser
 
 	(void)nftnl_set_expr_foreach(observed, count_expression, &counters);
 	if (flags != shape->flags)
-		return "flags";
+		return "the flags differ";
 	if (nftnl_set_get_u32(observed, NFTNL_SET_KEY_LEN) != shape->key_length)
-		return "key";
+		return "the key differs";
 	if (counters != (shape->counter ? 1 : 0))
-		return "counter";
+		return "the counter differs";
 	if (!(shape->flags & NFT_SET_MAP))
 		return NULL;
 	if ((nftnl_set_get_u32(observed, NFTNL_SET_DATA_TYPE) == NFT_DATA_VERDICT) !=
 	    (shape->data_type == NFT_DATA_VERDICT))
-		return "data";
+		return "the data differs";
 	if (shape->data_type != NFT_DATA_VERDICT &&
 	    nftnl_set_get_u32(observed, NFTNL_SET_DATA_LEN) != shape->data_length)
-		return "data";
+		return "the data differs";
 	return NULL;
 }
 
@@ -246,18 +246,18 @@ const char *schema_chain_differs(const struct chain *chain, const struct nftnl_c
 	const char *type;
 
 	if (chain->kind >= CHAIN_BASE_COUNT)
-		return hooked ? "hooked" : NULL;
+		return hooked ? "it has a hook" : NULL;
 	if (!hooked)
-		return "not hooked";
+		return "it has no hook";
 	base = &bases[chain->kind];
 	type = nftnl_chain_get_str(observed, NFTNL_CHAIN_TYPE);
 	if (!type || strcmp(type, base->type) != 0)
-		return "type";
+		return "the type differs";
 	if (nftnl_chain_get_u32(observed, NFTNL_CHAIN_HOOKNUM) != base->hook)
-		return "hook";
+		return "the hook differs";
 	if (nftnl_chain_get_s32(observed, NFTNL_CHAIN_PRIO) != base->priority)
-		return "priority";
+		return "the priority differs";
 	if (nftnl_chain_get_u32(observed, NFTNL_CHAIN_POLICY) != NF_ACCEPT)
-		return "policy";
+		return "the policy differs";
 	return NULL;
 }

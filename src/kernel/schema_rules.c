@@ -93,6 +93,7 @@ static void add_lookup(struct builder *builder, enum set_kind set, enum lookup_k
 	if (!expression)
 		return;
 	nftnl_expr_set_u32(expression, NFTNL_EXPR_LOOKUP_SREG, NFT_REG_1);
+	nftnl_expr_set_u32(expression, NFTNL_EXPR_LOOKUP_FLAGS, 0);
 	if (kind != LOOKUP_SET)
 		nftnl_expr_set_u32(expression, NFTNL_EXPR_LOOKUP_DREG,
 				   kind == LOOKUP_DATA ? NFT_REG_1 : NFT_REG_VERDICT);

@@ -123,7 +123,7 @@ void changes_of_site(struct planner *planner, const struct site *site, bool elem
 		add_change(planner, site, VERDICT_ADD);
 	/* Slots out of order or a service element gone: nothing that an endpoint would show. */
 	if (element && verdicts->change_count == before && !planner->rebuild)
-		changes_object(planner, VERDICT_REPLACE,
+		changes_object(planner, site->desired ? VERDICT_REPLACE : VERDICT_REMOVE,
 			       arena_printf(planner->arena, "elements of %s",
 					    listen_format(&site->listen, site->family, name)));
 }

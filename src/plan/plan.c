@@ -81,6 +81,7 @@ static int planner_reserve(struct planner *planner)
 	planner->kept_shares = arena_array(arena, seats, sizeof(*planner->kept_shares));
 	planner->tallies = arena_array(arena, 2 * seats, sizeof(*planner->tallies));
 	planner->nth_wanted = arena_array(arena, services, sizeof(*planner->nth_wanted));
+	planner->nth_stands = arena_array(arena, services, sizeof(*planner->nth_stands));
 	planner->nth_used = arena_array(arena, observed->service_count, sizeof(*planner->nth_used));
 	if (!verdicts->services || !verdicts->unavailable || !verdicts->endpoints ||
 	    !verdicts->chains || !verdicts->sets || !verdicts->routes || !verdicts->changes ||
