@@ -122,18 +122,31 @@ static const struct {
 	{CURLE_SSL_CERTPROBLEM, -EINVAL, ERROR_INVALID},
 };
 
+/* What OpenSSL has to say about it (TLS 1.3 tells after the handshake) is not for people. */
+static bool failure_is_of_client_certificate(const char *text)
+{
+	return strstr(text, "alert bad certificate") ||
+	       strstr(text, "alert certificate required") || strstr(text, "alert unknown ca");
+}
+
 static void failure_describe(const struct http_request *request, char *into, size_t size)
 {
 	const char *text = request->failure;
 	long number = 0;
+	size_t length;
 
 	if (request->result == CURLE_COULDNT_CONNECT &&
 	    curl_easy_getinfo(request->easy, CURLINFO_OS_ERRNO, &number) == CURLE_OK && number > 0)
 		text = strerror((int)number);
 	if (!*text)
 		text = curl_easy_strerror(request->result);
+	if (failure_is_of_client_certificate(text))
+		text = "the server refuses our client certificate, or that there is none";
+	length = strlen(text);
+	while (length > 0 && text[length - 1] == ' ')
+		length--;
 	/* It may quote a certificate's names, which are the other side's text. */
-	(void)text_printable(into, size, text, strlen(text));
+	(void)text_printable(into, size, text, length);
 }
 
 static int request_failure(const struct http_request *request, struct error *error)
@@ -144,6 +157,10 @@ static int request_failure(const struct http_request *request, struct error *err
 		return error_set(error, -EFBIG, ERROR_INVALID,
 				 "%s: the answer is longer than %zu bytes", request->name,
 				 request->answer_max);
+	if (request->header_length > HEADERS_MAX)
+		return error_set(error, -EIO, ERROR_TRANSIENT,
+				 "%s: the answer's headers are longer than %d bytes", request->name,
+				 HEADERS_MAX);
 	if (request->body.failed)
 		return error_no_memory(error);
 	failure_describe(request, text, sizeof(text));

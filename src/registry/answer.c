@@ -61,3 +61,15 @@ int answer_parse(const char *body, size_t length, json_t **ret, struct error *er
 	*ret = json;
 	return 0;
 }
+
+int answer_wrong_status(struct error *error, long status, const char *body, size_t length)
+{
+	size_t shown = length < STARTS_WITH ? length : STARTS_WITH;
+
+	if (status >= 300 && status < 400)
+		return answer_wrong(error, "status %ld: redirects are not followed", status);
+	if (length == 0)
+		return answer_wrong(error, "status %ld", status);
+	return answer_wrong(error, "status %ld (starts with \"%s\")", status,
+			    answer_quote(body, shown).text);
+}

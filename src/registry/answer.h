@@ -19,6 +19,9 @@ int answer_parse(const char *body, size_t length, json_t **ret, struct error *er
 int answer_wrong(struct error *error, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
+/* An HTTP status that tells nothing more. Returns -EBADMSG. */
+int answer_wrong_status(struct error *error, long status, const char *body, size_t length);
+
 /* A string of the other side's, cut and printable. */
 enum { ANSWER_QUOTE_MAX = 200 };
 struct answer_quote {

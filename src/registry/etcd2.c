@@ -66,8 +66,8 @@ static enum verdict_of_answer get_found(struct get *get, const struct exchange_a
 		(void)error_no_memory(error);
 		return get_fail(get, error);
 	}
-	if (decode_index(answer, &index, error) < 0 ||
-	    etcd2_decode_keys(answer->body, answer->length, key, &list, error) < 0)
+	if (etcd2_decode_keys(answer->body, answer->length, key, &list, error) < 0 ||
+	    decode_index(answer, &index, error) < 0)
 		return ANSWER_NEXT_HOST;
 	if (document_list_check(&list, error) < 0) {
 		(void)error_wrap(error, "%s", answer->host);
@@ -108,10 +108,8 @@ static enum verdict_of_answer get_refused(struct get *get, const struct exchange
 	else if (answer->status == 404)
 		(void)answer_wrong(error, "status 404: no v2 keys API here (etcd before 3.6 has it "
 					  "with --enable-v2)");
-	else if (answer->status >= 300 && answer->status < 400)
-		(void)answer_wrong(error, "status %ld: redirects are not followed", answer->status);
 	else
-		(void)answer_wrong(error, "status %ld", answer->status);
+		(void)answer_wrong_status(error, answer->status, answer->body, answer->length);
 	return ANSWER_NEXT_HOST;
 }
 

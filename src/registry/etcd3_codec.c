@@ -232,3 +232,35 @@ void etcd3_decode_failure(const char *body, size_t length, struct etcd3_failure 
 	(void)text_printable(ret->message, sizeof(ret->message), json_string_value(message),
 			     json_string_length(message));
 }
+
+bool etcd3_failure_is_of_token(const struct etcd3_failure *failure)
+{
+	return failure->code == GRPC_UNAUTHENTICATED ||
+	       strstr(failure->message, "invalid auth token") ||
+	       strstr(failure->message, "revision of auth store is old");
+}
+
+bool etcd3_failure_is_final(const struct etcd3_failure *failure)
+{
+	switch (failure->code) {
+	case GRPC_INVALID_ARGUMENT:
+	case GRPC_PERMISSION_DENIED:
+	case GRPC_FAILED_PRECONDITION:
+	case GRPC_OUT_OF_RANGE:
+	case GRPC_UNAUTHENTICATED:
+		return true;
+	default:
+		return false;
+	}
+}
+
+int etcd3_wrong_status(const struct exchange_answer *answer, const struct etcd3_failure *failure,
+		       struct error *error)
+{
+	if (failure->code != GRPC_NONE)
+		return answer_wrong(error, "status %ld: %s", answer->status, failure->message);
+	if (answer->status == 404)
+		return answer_wrong(error, "status 404: no v3 JSON gateway here (wrong port, "
+					   "etcd 2, or a grpc-proxy?)");
+	return answer_wrong_status(error, answer->status, answer->body, answer->length);
+}

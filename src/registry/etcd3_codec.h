@@ -55,7 +55,6 @@ int etcd3_decode_authenticate(const char *body, size_t length, char **ret, struc
 /* gRPC status codes (https://grpc.github.io/grpc/core/md_doc_statuscodes.html). */
 enum grpc_code {
 	GRPC_NONE = -1, /* the answer is none of etcd's errors */
-	GRPC_UNKNOWN = 2,
 	GRPC_INVALID_ARGUMENT = 3,
 	GRPC_PERMISSION_DENIED = 7,
 	GRPC_RESOURCE_EXHAUSTED = 8,
@@ -73,5 +72,13 @@ struct etcd3_failure {
 };
 
 void etcd3_decode_failure(const char *body, size_t length, struct etcd3_failure *ret);
+
+/* Whether a new token may help. */
+bool etcd3_failure_is_of_token(const struct etcd3_failure *failure);
+/* Whether every host would say the same. */
+bool etcd3_failure_is_final(const struct etcd3_failure *failure);
+/* What to say of an answer that is neither 200 nor final. Returns -EBADMSG. */
+int etcd3_wrong_status(const struct exchange_answer *answer, const struct etcd3_failure *failure,
+		       struct error *error);
 
 #endif

@@ -69,6 +69,7 @@ struct registry {
 	struct hosts hosts;
 	char *user, *password; /* or NULL */
 	char *token;           /* of etcd v3's authentication; NULL: none yet */
+	unsigned token_serial; /* counts the tokens there were */
 	LIST_HEAD(, registry_read) reads;
 };
 

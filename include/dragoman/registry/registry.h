@@ -18,7 +18,12 @@
  * whole: where anything of a service's read failed, was cut off, or went over
  * a cap, the service's answer is an error and no documents.
  *
- * Everything happens on the loop; no function here waits. A registry keeps
+ * Documents have the keys that the registry has, in any order; a NUL byte in
+ * one of etcd v3 stands there as the four characters "\x00". Bodies, numbers
+ * of documents and files are capped (src/registry/registry_private.h).
+ *
+ * Everything happens on the loop; no function here waits, but for a local
+ * file. A registry keeps
  * the revision that each answer was read at, which is where a watch resumes.
  */
 
@@ -35,18 +40,26 @@ struct registry_options {
 	const char *tls_ca, *tls_cert, *tls_key; /* PEM files, or NULL */
 	const char *user;                        /* or NULL */
 	const char *password_file;               /* first line, without its newline; or NULL */
-	uint64_t timeout;                        /* nanoseconds for one request to one host */
+	/*
+	 * Nanoseconds for one request, whatever the number of hosts: each that is
+	 * asked gets an equal share of what is left, and a third of that to
+	 * connect. 0: none. Less than the deadline of the whole leaves time to
+	 * tell what happened.
+	 */
+	uint64_t timeout;
 };
 
 /*
  * Parses the URL and makes the registry; connects to nothing yet. Options are
  * copied. Errors are ERROR_INVALID and name the part of the URL, or the file,
- * that is wrong: -EINVAL, -ENOENT, -EACCES..., or -ENOMEM.
+ * that is wrong: -EINVAL, -ENOENT, -EACCES..., or -ENOMEM. TLS files for a URL
+ * that is not encrypted are such an error; a file takes neither them nor a
+ * user, and ignores both.
  */
 int registry_open(struct loop *loop, const struct registry_options *options, struct registry **ret,
 		  struct error *error);
 
-/* Ends what is under way without calling its functions; NULL is fine. */
+/* Ends what is under way without calling its functions, from anywhere; NULL is fine. */
 void registry_free(struct registry *registry);
 void registry_freep(struct registry **registry);
 
@@ -64,15 +77,16 @@ struct registry_answer {
 
 /*
  * Called once for each key, index being its place in the keys asked for, in
- * any order.
+ * any order. It may cancel the read or free the registry, and so may the next.
  */
 typedef void registry_answer_function(size_t index, const struct registry_answer *answer,
 				      void *user);
 
 /*
  * Called once, after the last answer. unreachable is NULL, or what happened
- * at the hosts when none of them gave any answer at all: one message that
- * names each host and what was wrong there.
+ * at the hosts (or to the file) when none of them gave any usable answer at
+ * all: one message that names each host and what was wrong there. The message
+ * of a service's own error names hosts too, and is for printing alone.
  */
 typedef void registry_done_function(const struct error *unreachable, void *user);
 

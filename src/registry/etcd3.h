@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DRAGOMAN_REGISTRY_ETCD3_H
+#define DRAGOMAN_REGISTRY_ETCD3_H
+
+/* A read from etcd v3: what etcd3.c (the read) and etcd3_batch.c (its requests) share. */
+
+#include "etcd3_codec.h"
+#include "registry_private.h"
+
+enum {
+	BATCH_SERVICES = 64, /* two ranges each: 128, etcd's --max-txn-ops */
+	PAGE_KEYS = 1000,
+};
+
+/* A service that is being read. */
+struct service {
+	size_t index; /* in the read's keys */
+	size_t key_length;
+	char *start, *end; /* "key/", "key0"; start without its last byte is the key */
+	struct document_list list;
+	uint64_t revision; /* of the first page */
+	char *cursor;      /* where the next page starts, in the list's arena; NULL: the first */
+	size_t cursor_length;
+	unsigned restarts;
+};
+
+/* One request: some services, each with its first page or its next one. */
+struct batch {
+	TAILQ_ENTRY(batch) entry;
+	struct etcd3_read *read;
+	uint64_t limit;
+	bool authenticated_again;
+	unsigned token_serial; /* registry->token_serial when it was sent */
+	size_t count;
+	struct service *services[BATCH_SERVICES];
+};
+
+TAILQ_HEAD(batch_queue, batch);
+
+struct etcd3_read {
+	struct registry_read *read;
+	struct service *services;
+	struct batch_queue queue, under_way;
+	size_t under_way_count;
+	bool authenticating;
+};
+
+void etcd3_service_done(struct service *service);
+
+/* NULL when memory is exhausted. The batch belongs to the queue that it is put in. */
+struct batch *etcd3_batch_new(struct etcd3_read *read, uint64_t limit);
+/* Answers each of its services with the error, and leaves it empty. */
+void etcd3_batch_fail(struct batch *batch, const struct error *error);
+/* Sends a batch, which is in no queue, and puts it under way; or fails and frees it. */
+void etcd3_batch_send(struct batch *batch);
+
+/* Sends what can be sent: called whenever the queue grew or a batch came back. */
+void etcd3_read_pump(struct etcd3_read *read);
+
+#endif
