@@ -528,6 +528,21 @@ static void test_log_line_above_its_level_is_not_written(void **state)
 	}
 }
 
+static void test_log_line_that_cannot_be_written_keeps_errno(void **state)
+{
+	int saved = dup(STDERR_FILENO), after;
+
+	(void)state;
+	assert_true(saved >= 0);
+	(void)close(STDERR_FILENO);
+	errno = ENOTTY;
+	log_error("nobody reads this");
+	after = errno;
+	assert_int_equal(dup2(saved, STDERR_FILENO), STDERR_FILENO);
+	(void)close(saved);
+	assert_int_equal(after, ENOTTY);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -556,6 +571,7 @@ int main(void)
 		cmocka_unit_test(test_error_class_of_errno_drives_retry),
 		cmocka_unit_test(test_log_parse_level_knows_its_four_names),
 		cmocka_unit_test(test_log_line_above_its_level_is_not_written),
+		cmocka_unit_test(test_log_line_that_cannot_be_written_keeps_errno),
 	};
 
 	return cmocka_run_group_tests_name("base", tests, NULL, NULL);

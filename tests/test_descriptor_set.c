@@ -218,6 +218,7 @@ static void test_settle_of_the_same_service_and_tags_merges(void **state)
 		{"/services", "/services/a;1", "a;1", true},
 		{"/services", "a;1", "/services/a;1", true},
 		{"/services", "a;1", "/servicesa;1", false},
+		{"/services", "a;1", "/services.a;1", false},
 		{"/services", "a;1", "/services/x/a;1", false},
 		{"/services", "a;1", "/services/ab;1", false},
 		{"", "a;1", "/a;1", true},

@@ -325,6 +325,27 @@ static void test_select_in_any_order_is_the_same(void **state)
 	}
 }
 
+/* No registry has a key twice, but the result must not hang on the order even then. */
+static void test_select_of_one_key_twice_is_the_same_both_ways(void **state)
+{
+	struct document light = document("/s/1", WITH("\"weight\":2"));
+	struct document heavy = document("/s/1", WITH("\"weight\":9"));
+	struct document both[2][2] = {{light, heavy}, {heavy, light}};
+	const struct admission admission = {0};
+	CLEANUP(arena_freep) struct arena *arena = arena_new();
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(both); i++) {
+		struct selection selection;
+
+		assert_int_equal(documents_select(arena, both[i], 2, &(struct tags){0},
+						  PROTOCOL_TCP, &admission, &selection),
+				 0);
+		assert_int_equal(selection.endpoint_count, 1);
+		assert_int_equal(selection.endpoints[0].weight, 2);
+	}
+}
+
 static void test_select_by_tags_takes_those_with_all_of_them(void **state)
 {
 	static const struct {
@@ -450,6 +471,7 @@ int main(void)
 		cmocka_unit_test(test_document_reason_of_long_input_is_cut),
 		cmocka_unit_test(test_select_of_none_is_empty),
 		cmocka_unit_test(test_select_in_any_order_is_the_same),
+		cmocka_unit_test(test_select_of_one_key_twice_is_the_same_both_ways),
 		cmocka_unit_test(test_select_by_tags_takes_those_with_all_of_them),
 		cmocka_unit_test(test_select_repeated_counts_only_among_those_that_fit),
 		cmocka_unit_test(test_select_with_admission_takes_just_what_it_names),

@@ -61,11 +61,19 @@ static void test_endpoint_parse_address_of_literals_is_canonical(void **state)
 
 static void test_endpoint_parse_address_of_mapped_is_the_same_bytes(void **state)
 {
-	struct endpoint mapped = endpoint_of("::ffff:10.0.0.1", 80);
-	struct endpoint plain = endpoint_of("10.0.0.1", 80);
+	static const struct endpoint expected = {
+		.family = FAMILY_IPV4, .port = 80, .address = {10, 0, 0, 1}};
+	struct endpoint mapped, plain;
 
 	(void)state;
-	assert_memory_equal(&mapped, &plain, sizeof(plain));
+	/* Whatever was there before must not be among them. */
+	memset(&mapped, 0xff, sizeof(mapped));
+	memset(&plain, 0xee, sizeof(plain));
+	mapped.port = plain.port = 80;
+	assert_int_equal(endpoint_parse_address("::ffff:10.0.0.1", 15, &mapped), 0);
+	assert_int_equal(endpoint_parse_address("10.0.0.1", 8, &plain), 0);
+	assert_memory_equal(&mapped, &expected, sizeof(expected));
+	assert_memory_equal(&plain, &expected, sizeof(expected));
 }
 
 static void test_endpoint_parse_address_of_else_is_refused(void **state)
