@@ -13,30 +13,33 @@
 #include "dragoman/base/memory.h"
 #include "dragoman/base/text.h"
 
+static void complaint_done(struct complaint *complaint)
+{
+	free(complaint->variable);
+	free(complaint->message);
+}
+
 void report_done(struct report *report)
 {
-	for (size_t i = 0; i < report->count; i++) {
-		free(report->complaints[i].variable);
-		free(report->complaints[i].message);
-	}
+	for (size_t i = 0; i < report->count; i++)
+		complaint_done(&report->complaints[i]);
 	free(report->complaints);
 	*report = (struct report){0};
 }
 
 static void keep(struct report *report, const char *variable, const char *message)
 {
-	CLEANUP(memory_free) char *variable_copy = variable ? strdup(variable) : NULL;
-	CLEANUP(memory_free) char *message_copy = strdup(message);
+	struct complaint complaint;
 
-	if ((variable && !variable_copy) || !message_copy)
-		return;
 	if (array_reserve(&report->complaints, &report->capacity, report->count, 1,
 			  sizeof(*report->complaints)) < 0)
 		return;
-	report->complaints[report->count++] = (struct complaint){
-		.variable = TAKE(variable_copy),
-		.message = TAKE(message_copy),
-	};
+	complaint.variable = variable ? strdup(variable) : NULL;
+	complaint.message = strdup(message);
+	if ((variable && !complaint.variable) || !complaint.message)
+		complaint_done(&complaint);
+	else
+		report->complaints[report->count++] = complaint;
 }
 
 void report_add(struct report *report, const char *variable, const char *format, ...)

@@ -65,13 +65,18 @@ static int plan(const struct run *run, struct attempt *attempt, unsigned flags, 
 	return code < 0 ? error_no_memory(error) : 0;
 }
 
+static bool is_empty(const struct verdicts *verdicts)
+{
+	return !verdicts_have_batch(verdicts) && !verdicts->localnet_set && !verdicts->route_count;
+}
+
 static int look(const struct run *run, struct attempt *attempt, struct error *error)
 {
 	int code = kernel_read(run->kernel, attempt->arena, &attempt->observed, error);
 
 	if (code == 0)
 		code = plan(run, attempt, 0, error);
-	if (code < 0 || !run->rebuild)
+	if (code < 0 || !run->rebuild || is_empty(&attempt->verdicts))
 		return code;
 	/* The batch went in, then: what was refused is a sysctl or a route. */
 	if (!verdicts_have_batch(&attempt->verdicts)) {
@@ -91,11 +96,6 @@ static void give(struct attempt *attempt, struct sync_result *ret)
 static void attempt_done(struct attempt *attempt)
 {
 	arena_free(attempt->arena);
-}
-
-static bool is_empty(const struct verdicts *verdicts)
-{
-	return !verdicts_have_batch(verdicts) && !verdicts->localnet_set && !verdicts->route_count;
 }
 
 /* Sets *ret_refused when it was the commit that failed, and not by a conflict. */

@@ -19,8 +19,6 @@
 
 enum { BLOCK_MAX = 8 * 1024 * 1024 };
 
-extern char **environ;
-
 /* Descriptors of one-shot commands have no container: names alone decide conflicts. */
 static const struct origin nowhere;
 
