@@ -249,9 +249,9 @@ static void test_descriptor_too_long_is_invalid_or_ignored(void **state)
 		struct descriptor got;
 
 		assert_non_null(value);
-		memset(value, 'a', cases[i].length);
+		memset(value, '8', cases[i].length);
 		if (cases[i].semicolon)
-			memcpy(value + cases[i].length - 3, ";80", 3);
+			value[cases[i].length - 2] = ';';
 		got = parsed(arena, value, cases[i].length);
 		assert_int_equal(got.state, cases[i].state);
 		assert_string_equal(got.reason, cases[i].reason);

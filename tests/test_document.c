@@ -208,11 +208,9 @@ static void test_document_for_udp_takes_udp_or_nothing_said(void **state)
 static void test_document_of_the_greatest_size_is_read_and_no_more(void **state)
 {
 	CLEANUP(arena_freep) struct arena *arena = arena_new();
-	CLEANUP(memory_free) char *value = malloc(68000);
+	const char *value = arena_printf(arena, "%-68000s", SERVICE("80"));
 
 	(void)state;
-	memset(value, ' ', 68000);
-	memcpy(value, BYTES(SERVICE("80")));
 	assert_string_equal(shown(arena, value, 65536, PROTOCOL_TCP), "10.0.0.1:80 1");
 	assert_string_equal(shown(arena, value, 65537, PROTOCOL_TCP), "65537 bytes, at most 65536");
 	assert_string_equal(shown(arena, value, 68000, PROTOCOL_TCP), "68000 bytes, at most 65536");
@@ -221,12 +219,13 @@ static void test_document_of_the_greatest_size_is_read_and_no_more(void **state)
 static void test_document_nested_deeply_is_told_and_survived(void **state)
 {
 	CLEANUP(arena_freep) struct arena *arena = arena_new();
-	CLEANUP(memory_free) char *value = malloc(60000);
+	char *brackets = arena_alloc(arena, 60000);
+	const char *value;
 
 	(void)state;
-	memcpy(value, "{\"a\":", 5);
-	memset(value + 5, '[', 59995);
-	assert_string_equal(shown(arena, value, 60000, PROTOCOL_TCP),
+	memset(brackets, '[', 59999);
+	value = arena_printf(arena, "{\"a\":%s", brackets);
+	assert_string_equal(shown(arena, value, strlen(value), PROTOCOL_TCP),
 			    "not JSON (line 1, column 2053: maximum parsing depth reached near "
 			    "'[')");
 }
@@ -234,18 +233,13 @@ static void test_document_nested_deeply_is_told_and_survived(void **state)
 static void test_document_reason_of_long_input_is_cut(void **state)
 {
 	CLEANUP(arena_freep) struct arena *arena = arena_new();
-	CLEANUP(memory_free) char *value = malloc(5000);
-	static const char head[] = "{\"host_port\":80,\"ipaddress\":\"";
-	const char *reason;
+	const char *value = arena_printf(arena, "{\"host_port\":80,\"ipaddress\":\"%05000d\"}", 0);
+	const char *reason = shown(arena, value, strlen(value), PROTOCOL_TCP);
 
 	(void)state;
-	memset(value, 'x', 5000);
-	memcpy(value, head, sizeof(head) - 1);
-	memcpy(value + 4998, "\"}", 2);
-	reason = shown(arena, value, 5000, PROTOCOL_TCP);
 	assert_true(strlen(reason) < DOCUMENT_REASON_MAX);
-	assert_memory_equal(reason, "ipaddress \"xxx", 14);
-	assert_non_null(strstr(reason, "x...\" is not an IP literal"));
+	assert_memory_equal(reason, "ipaddress \"000", 14);
+	assert_non_null(strstr(reason, "0...\" is not an IP literal"));
 }
 
 static struct document document(const char *key, const char *value)

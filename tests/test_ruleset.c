@@ -218,7 +218,9 @@ static void test_fill_of_random_weights_fits_and_leaves_nobody_out(void **state)
 			continue;
 		scaled++;
 		/* A divisor that is two parts in a thousand larger makes no more of them. */
-		for (double divisor = 1; divisor <= WEIGHT_MAX; divisor *= 1.002) {
+		for (unsigned part = 1000; part <= WEIGHT_MAX * 1000; part += part / 500) {
+			double divisor = part / 1000.0;
+
 			if (sum_divided(&selection, divisor) > SLOTS_MAX)
 				continue;
 			assert_true(slots_of(&service, FAMILY_IPV4) >=

@@ -159,18 +159,18 @@ char *arena_text(struct arena *arena, const char *text, size_t length)
 
 char *arena_printf(struct arena *arena, const char *format, ...)
 {
-	va_list arguments, again;
-	char *text = NULL;
+	va_list arguments;
+	char *text;
 	int length;
 
 	va_start(arguments, format);
-	va_copy(again, arguments);
 	length = vsnprintf(NULL, 0, format, arguments);
-	if (length >= 0)
-		text = arena_alloc(arena, (size_t)length + 1);
-	if (text)
-		(void)vsnprintf(text, (size_t)length + 1, format, again);
-	va_end(again);
+	va_end(arguments);
+	text = length < 0 ? NULL : arena_alloc(arena, (size_t)length + 1);
+	if (!text)
+		return NULL;
+	va_start(arguments, format);
+	(void)vsnprintf(text, (size_t)length + 1, format, arguments);
 	va_end(arguments);
 	return text;
 }

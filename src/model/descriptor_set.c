@@ -44,12 +44,13 @@ static int set_append(struct descriptor_set *set, struct descriptor *descriptor)
 {
 	if (set->count == set->capacity) {
 		size_t capacity = set->capacity ? set->capacity * 2 : 16;
-		struct descriptor **grown = arena_array(set->arena, capacity, sizeof(*grown));
+		struct descriptor **grown = arena_array(set->arena, capacity,
+							sizeof(struct descriptor *));
 
 		if (!grown)
 			return -ENOMEM;
 		if (set->count)
-			memcpy(grown, set->items, set->count * sizeof(*grown));
+			memcpy(grown, set->items, set->count * sizeof(struct descriptor *));
 		set->items = grown;
 		set->capacity = capacity;
 	}
@@ -438,9 +439,9 @@ void descriptor_set_settle(struct descriptor_set *set)
 {
 	if (set->count == 0)
 		return;
-	qsort(set->items, set->count, sizeof(*set->items), compare_ranks);
+	qsort(set->items, set->count, sizeof(struct descriptor *), compare_ranks);
 	settle_repetitions(set);
-	qsort(set->items, set->count, sizeof(*set->items), compare_listens);
+	qsort(set->items, set->count, sizeof(struct descriptor *), compare_listens);
 	settle_ports(set);
-	qsort(set->items, set->count, sizeof(*set->items), compare_ranks);
+	qsort(set->items, set->count, sizeof(struct descriptor *), compare_ranks);
 }

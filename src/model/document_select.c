@@ -116,7 +116,7 @@ static int judge_all(const struct request *request, struct outcome *outcomes,
 		     const struct document *documents, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
-		outcomes[i].document = &documents[i];
+		outcomes[i] = (struct outcome){.document = &documents[i]};
 	qsort(outcomes, count, sizeof(*outcomes), compare_documents);
 	for (size_t i = 0; i < count; i++) {
 		int r = judge(request, &outcomes[i]);
@@ -129,16 +129,18 @@ static int judge_all(const struct request *request, struct outcome *outcomes,
 
 static int skip_repeated(struct arena *arena, struct outcome *outcomes, size_t count)
 {
-	CLEANUP(memory_free) struct outcome **sorted = calloc(count, sizeof(struct outcome *));
+	CLEANUP(memory_free) struct outcome **sorted = NULL;
+	size_t found = 0, capacity = 0;
 	struct outcome *first;
-	size_t found = 0;
 
-	if (!sorted)
+	if (array_reserve(&sorted, &capacity, 0, count, sizeof(struct outcome *)) < 0)
 		return -ENOMEM;
 	for (size_t i = 0; i < count; i++) {
 		if (!outcomes[i].reason)
 			sorted[found++] = &outcomes[i];
 	}
+	if (found == 0)
+		return 0;
 	qsort(sorted, found, sizeof(struct outcome *), compare_endpoints);
 	first = sorted[0];
 	for (size_t i = 1; i < found; i++) {
@@ -203,16 +205,15 @@ int documents_select(struct arena *arena, const struct document *documents, size
 	struct request request = {.arena = arena, .protocol = protocol, .admission = admission};
 	CLEANUP(memory_free) struct outcome *outcomes = NULL;
 	struct selection selection = {0};
-	size_t found;
+	size_t found, capacity = 0;
 	int r;
 
 	*ret = selection;
 	if (count == 0)
 		return 0;
-	outcomes = calloc(count, sizeof(*outcomes));
-	if (!outcomes)
-		return -ENOMEM;
-	r = request_tags(&request, tags);
+	r = array_reserve(&outcomes, &capacity, 0, count, sizeof(*outcomes));
+	if (r == 0)
+		r = request_tags(&request, tags);
 	if (r == 0)
 		r = judge_all(&request, outcomes, documents, count);
 	if (r == 0)

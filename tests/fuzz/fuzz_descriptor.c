@@ -75,12 +75,13 @@ static void require_settled(struct descriptor_set *set, size_t length)
 {
 	enum descriptor_state *states;
 	struct descriptor **items;
+	const size_t count = set->count;
 
 	descriptor_set_settle(set);
-	states = calloc(set->count + 1, sizeof(*states));
-	items = calloc(set->count + 1, sizeof(struct descriptor *));
+	states = calloc(count + 1, sizeof(*states));
+	items = calloc(count + 1, sizeof(struct descriptor *));
 	require(states && items);
-	for (size_t i = 0; i < set->count; i++) {
+	for (size_t i = 0; i < count; i++) {
 		require_clean(set->items[i]->variable);
 		require_consistent(set->items[i], length);
 		items[i] = set->items[i];
@@ -88,7 +89,8 @@ static void require_settled(struct descriptor_set *set, size_t length)
 	}
 	require_one_for_each_port(set);
 	descriptor_set_settle(set);
-	for (size_t i = 0; i < set->count; i++)
+	require(set->count == count);
+	for (size_t i = 0; i < count; i++)
 		require(items[i] == set->items[i] && states[i] == set->items[i]->state);
 	free(items);
 	free(states);
