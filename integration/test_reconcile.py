@@ -138,8 +138,13 @@ def test_flush_puts_back_the_route_localnet_that_was_found(etcd, dragoman, conta
 
 
 def test_flush_leaves_foreign_tables_alone(etcd, dragoman, container):
-    nft.load(container, "table ip nat { chain OUTPUT { type nat hook output priority -100;"
-                        " ip daddr 127.0.0.11 udp dport 53 dnat to 127.0.0.11:40053\n } }\n")
+    # As Docker's embedded DNS has it.
+    nft.load(container, """
+        table ip nat {
+            chain DOCKER_OUTPUT { type nat hook output priority -100
+                ip daddr 127.0.0.11 udp dport 53 dnat to 127.0.0.11:40053
+            }
+        }""")
     foreign = nft.listing(container, "table", "ip", "nat")
     register(etcd, "web", "10.77.0.1:7001")
     assert dragoman.reconcile(container, "WEB=web;8080").code == 0
