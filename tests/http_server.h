@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DRAGOMAN_TESTS_HTTP_SERVER_H
+#define DRAGOMAN_TESTS_HTTP_SERVER_H
+
+/*
+ * An HTTP server for tests, on the test's own loop: each whole request goes to
+ * a function, and the bytes that it gives go out as they stand. It may so be
+ * as wrong as a test needs it.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "dragoman/base/loop.h"
+#include "dragoman/base/text.h"
+
+struct http_server;
+
+/*
+ * Writes the answer to a request (head and body, NUL-terminated). Where it
+ * writes nothing the client waits for ever. Returns whether the connection is
+ * kept.
+ */
+typedef bool http_server_function(struct http_server *server, const char *request,
+				  struct text *answer, void *user);
+
+/* On a free port of 127.0.0.1. Ends the test where it cannot be. */
+struct http_server *http_server_new(struct loop *loop, http_server_function *function, void *user);
+void http_server_free(struct http_server *server);
+
+/* "127.0.0.1:PORT" */
+const char *http_server_address(const struct http_server *server);
+
+/* Requests that came so far. */
+size_t http_server_count(const struct http_server *server);
+
+/* Writes a whole answer: "HTTP/1.1 STATUS", a Content-Length, the body. */
+void http_server_answer(struct text *answer, const char *status, const char *body);
+
+#endif

@@ -1,0 +1,581 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "dragoman/base/memory.h"
+#include "dragoman/registry/registry.h"
+#include "http_server.h"
+
+/*
+ * Reads against servers that are as wrong as each test wants them. Every
+ * server runs on the loop of the read itself, so nothing here waits for
+ * anything but an event.
+ */
+
+enum { SERVICES_MAX = 200, SECONDS = 1000000000 };
+
+struct fixture {
+	struct loop *loop;
+	struct http_server *servers[2];
+	struct registry *registry;
+	struct loop_source *deadline;
+	char password_file[32];
+	/* What came back. */
+	struct text errors[SERVICES_MAX];
+	struct text documents[SERVICES_MAX]; /* keys, joined by blanks */
+	uint64_t revisions[SERVICES_MAX];
+	size_t answers, failed, done;
+	struct error unreachable;
+	bool free_in_answer, free_in_done;
+};
+
+static void on_deadline(struct loop_source *source, void *user)
+{
+	(void)source;
+	(void)user;
+	fail_msg("nothing came back within the deadline");
+}
+
+static int setup(void **state)
+{
+	struct fixture *fixture = calloc(1, sizeof(*fixture));
+	int fd;
+
+	if (!fixture || loop_new(&fixture->loop) < 0)
+		return -1;
+	strcpy(fixture->password_file, "/tmp/dragoman-test-XXXXXX");
+	fd = mkstemp(fixture->password_file);
+	if (fd < 0 || write(fd, "secret\n", 7) != 7 || close(fd) < 0)
+		return -1;
+	*state = fixture;
+	return loop_add_timer(fixture->loop, "deadline", loop_now(fixture->loop) + 20UL * SECONDS,
+			      on_deadline, NULL, &fixture->deadline);
+}
+
+static int teardown(void **state)
+{
+	struct fixture *fixture = *state;
+
+	registry_free(fixture->registry);
+	for (size_t i = 0; i < ARRAY_SIZE(fixture->servers); i++)
+		http_server_free(fixture->servers[i]);
+	for (size_t i = 0; i < SERVICES_MAX; i++) {
+		text_done(&fixture->errors[i]);
+		text_done(&fixture->documents[i]);
+	}
+	loop_source_free(fixture->deadline);
+	loop_free(fixture->loop);
+	(void)unlink(fixture->password_file);
+	free(fixture);
+	return 0;
+}
+
+static void on_answer(size_t index, const struct registry_answer *answer, void *user)
+{
+	struct fixture *fixture = user;
+
+	fixture->answers++;
+	fixture->revisions[index] = answer->revision;
+	if (answer->error) {
+		fixture->failed++;
+		text_puts(&fixture->errors[index], answer->error->message);
+	}
+	for (size_t i = 0; i < answer->count; i++)
+		text_printf(&fixture->documents[index], "%s%s", i ? " " : "",
+			    answer->documents[i].key);
+	if (fixture->free_in_answer) {
+		registry_freep(&fixture->registry);
+		loop_stop(fixture->loop);
+	}
+}
+
+static void on_done(const struct error *unreachable, void *user)
+{
+	struct fixture *fixture = user;
+
+	fixture->done++;
+	fixture->unreachable = unreachable ? *unreachable : (struct error){0};
+	if (fixture->free_in_done)
+		registry_freep(&fixture->registry);
+	loop_stop(fixture->loop);
+}
+
+/* Opens a registry of the fixture's servers. */
+static void open_registry(struct fixture *fixture, const char *scheme, bool with_user)
+{
+	CLEANUP(text_done) struct text url = {0};
+	struct registry_options options = {.timeout = 10UL * SECONDS};
+	struct error error;
+
+	text_printf(&url, "%s://%s", scheme, http_server_address(fixture->servers[0]));
+	if (fixture->servers[1])
+		text_printf(&url, ",%s", http_server_address(fixture->servers[1]));
+	options.url = url.data;
+	options.user = with_user ? "alice" : NULL;
+	options.password_file = with_user ? fixture->password_file : NULL;
+	assert_int_equal(registry_open(fixture->loop, &options, &fixture->registry, &error), 0);
+}
+
+/* Reads "/s0", "/s1"... to the end. */
+static void read_services(struct fixture *fixture, size_t count)
+{
+	char names[SERVICES_MAX][32];
+	const char *keys[SERVICES_MAX];
+	struct registry_read *read;
+	struct error error;
+
+	for (size_t i = 0; i < count; i++) {
+		(void)snprintf(names[i], sizeof(names[i]), "/s%zu", i);
+		keys[i] = names[i];
+	}
+	assert_int_equal(registry_read_start(fixture->registry, keys, count, on_answer, on_done,
+					     fixture, &read, &error),
+			 0);
+	assert_int_equal(fixture->answers, 0);
+	assert_int_equal(loop_run(fixture->loop), 0);
+}
+
+static size_t count_of(const char *text, const char *what)
+{
+	size_t count = 0;
+
+	for (; (text = strstr(text, what)); text++)
+		count++;
+	return count;
+}
+
+/* Nothing in any range. */
+static bool serve_empty(struct http_server *server, const char *request, struct text *answer,
+			void *user)
+{
+	CLEANUP(text_done) struct text body = {0};
+	size_t ranges = count_of(request, "request_range");
+
+	(void)server;
+	(void)user;
+	text_puts(&body, "{\"header\":{\"revision\":\"9\"},\"succeeded\":true,\"responses\":[");
+	for (size_t i = 0; i < ranges; i++)
+		text_printf(&body, "%s{\"response_range\":{}}", i ? "," : "");
+	text_puts(&body, "]}");
+	http_server_answer(answer, "200 OK", body.data);
+	return true;
+}
+
+static bool serve_500(struct http_server *server, const char *request, struct text *answer,
+		      void *user)
+{
+	(void)server;
+	(void)request;
+	(void)user;
+	http_server_answer(answer, "500 Internal Server Error", "oops");
+	return true;
+}
+
+static bool serve_cut_off(struct http_server *server, const char *request, struct text *answer,
+			  void *user)
+{
+	(void)server;
+	(void)request;
+	(void)user;
+	text_puts(answer, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{\"header\":");
+	return false;
+}
+
+static void test_registry_read_of_many_services_takes_one_request_for_64(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->servers[0] = http_server_new(fixture->loop, serve_empty, NULL);
+	open_registry(fixture, "etcd", false);
+	read_services(fixture, 130);
+	assert_int_equal(fixture->answers, 130);
+	assert_int_equal(fixture->failed, 0);
+	assert_int_equal(fixture->done, 1);
+	assert_int_equal(fixture->unreachable.code, 0);
+	assert_int_equal(fixture->revisions[129], 9);
+	assert_int_equal(http_server_count(fixture->servers[0]), 3);
+}
+
+static void test_registry_read_of_no_services_is_done_at_once(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->servers[0] = http_server_new(fixture->loop, serve_empty, NULL);
+	open_registry(fixture, "etcd", false);
+	read_services(fixture, 0);
+	assert_int_equal(fixture->done, 1);
+	assert_int_equal(fixture->unreachable.code, 0);
+	assert_int_equal(http_server_count(fixture->servers[0]), 0);
+}
+
+static void test_registry_read_with_a_failing_host_goes_to_the_next_and_stays(void **state)
+{
+	static http_server_function *const failing[] = {serve_500, serve_cut_off};
+	struct fixture *fixture = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(failing); i++) {
+		fixture->answers = fixture->done = 0;
+		fixture->servers[0] = http_server_new(fixture->loop, failing[i], NULL);
+		fixture->servers[1] = http_server_new(fixture->loop, serve_empty, NULL);
+		open_registry(fixture, "etcd", false);
+		read_services(fixture, 3);
+		fixture->answers = 0;
+		read_services(fixture, 3);
+		assert_int_equal(fixture->failed, 0);
+		assert_int_equal(http_server_count(fixture->servers[0]), 1);
+		assert_int_equal(http_server_count(fixture->servers[1]), 2);
+		registry_freep(&fixture->registry);
+		http_server_free(TAKE(fixture->servers[0]));
+		http_server_free(TAKE(fixture->servers[1]));
+	}
+}
+
+/* "/s0/a" and something that is wrong, or "/s0/b": by the server's own user pointer. */
+static bool serve_half_right(struct http_server *server, const char *request, struct text *answer,
+			     void *user)
+{
+	const bool *right = user;
+
+	(void)server;
+	(void)request;
+	http_server_answer(answer, "200 OK",
+			   *right ? "{\"header\":{\"revision\":\"9\"},\"succeeded\":true,"
+				    "\"responses\":[{\"response_range\":{}},{\"response_range\":"
+				    "{\"kvs\":[{\"key\":\"L3MwL2I=\"}]}}]}"
+				  : "{\"header\":{\"revision\":\"9\"},\"succeeded\":true,"
+				    "\"responses\":[{\"response_range\":{}},{\"response_range\":"
+				    "{\"kvs\":[{\"key\":\"L3MwL2E=\"},7]}}]}");
+	return true;
+}
+
+static void test_registry_read_of_a_wrong_answer_keeps_nothing_of_it(void **state)
+{
+	struct fixture *fixture = *state;
+	bool right = true, wrong = false;
+
+	fixture->servers[0] = http_server_new(fixture->loop, serve_half_right, &wrong);
+	fixture->servers[1] = http_server_new(fixture->loop, serve_half_right, &right);
+	open_registry(fixture, "etcd", false);
+	read_services(fixture, 1);
+	assert_string_equal(fixture->documents[0].data, "/s0/b");
+}
+
+static void test_registry_read_without_any_good_host_names_each(void **state)
+{
+	struct fixture *fixture = *state;
+	char expected[256];
+
+	fixture->servers[0] = http_server_new(fixture->loop, serve_500, NULL);
+	fixture->servers[1] = http_server_new(fixture->loop, serve_cut_off, NULL);
+	open_registry(fixture, "etcd", false);
+	read_services(fixture, 2);
+	(void)snprintf(expected, sizeof(expected),
+		       "http://%s: status 500 (starts with \"oops\"); "
+		       "http://%s: transfer closed with 90 bytes remaining to read",
+		       http_server_address(fixture->servers[0]),
+		       http_server_address(fixture->servers[1]));
+	assert_int_equal(fixture->failed, 2);
+	assert_string_equal(fixture->errors[1].data, expected);
+	assert_int_equal(fixture->unreachable.class, ERROR_TRANSIENT);
+	assert_string_equal(fixture->unreachable.message, expected);
+}
+
+/* "/s5" in base64, as key and as the beginning of the range below it. */
+static bool asks_for_s5(const char *request)
+{
+	return strstr(request, "\"L3M1\"") || strstr(request, "\"L3M1Lw==\"");
+}
+
+static bool serve_forbidden(struct http_server *server, const char *request, struct text *answer,
+			    void *user)
+{
+	if (!asks_for_s5(request))
+		return serve_empty(server, request, answer, user);
+	http_server_answer(answer, "403 Forbidden",
+			   "{\"error\":\"etcdserver: permission denied\",\"code\":7}");
+	return true;
+}
+
+static void test_registry_read_with_one_forbidden_service_fails_that_one_alone(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->servers[0] = http_server_new(fixture->loop, serve_forbidden, NULL);
+	open_registry(fixture, "etcd", false);
+	read_services(fixture, 64);
+	assert_int_equal(fixture->answers, 64);
+	assert_int_equal(fixture->failed, 1);
+	assert_non_null(strstr(fixture->errors[5].data, "etcdserver: permission denied"));
+	assert_int_equal(fixture->unreachable.code, 0);
+}
+
+/* More than the cap for whoever asks for more than one service, and "/s5" always. */
+static bool serve_too_large(struct http_server *server, const char *request, struct text *answer,
+			    void *user)
+{
+	if (count_of(request, "request_range") <= 2 && !asks_for_s5(request))
+		return serve_empty(server, request, answer, user);
+	text_puts(answer, "HTTP/1.1 200 OK\r\nContent-Length: 104857600\r\n\r\n{");
+	return false;
+}
+
+static void test_registry_read_of_too_large_answers_asks_for_less(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->servers[0] = http_server_new(fixture->loop, serve_too_large, NULL);
+	open_registry(fixture, "etcd", false);
+	read_services(fixture, 4);
+	assert_int_equal(fixture->failed, 0);
+	/* 4, 2, 2, and 1 four times */
+	assert_int_equal(http_server_count(fixture->servers[0]), 7);
+}
+
+static void test_registry_read_of_an_answer_that_is_always_too_large_fails(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->servers[0] = http_server_new(fixture->loop, serve_too_large, NULL);
+	open_registry(fixture, "etcd", false);
+	read_services(fixture, 6);
+	assert_int_equal(fixture->answers, 6);
+	assert_non_null(strstr(fixture->errors[5].data, "is longer than 16777216 bytes"));
+}
+
+/* Two pages: "/s0/a" and that there is more, then "/s0/b". */
+static bool serve_pages(struct http_server *server, const char *request, struct text *answer,
+			void *user)
+{
+	bool *compacted = user;
+
+	(void)server;
+	if (strstr(request, "request_range") && !strstr(request, "revision")) {
+		http_server_answer(answer, "200 OK",
+				   "{\"header\":{\"revision\":\"9\"},\"succeeded\":true,"
+				   "\"responses\":[{\"response_range\":{}},{\"response_range\":"
+				   "{\"kvs\":[{\"key\":\"L3MwL2E=\"}],\"more\":true}}]}");
+		return true;
+	}
+	if (*compacted) {
+		*compacted = false;
+		http_server_answer(answer, "400 Bad Request",
+				   "{\"error\":\"etcdserver: mvcc: required revision has been "
+				   "compacted\",\"code\":11}");
+		return true;
+	}
+	/* Behind "/s0/a": that and a NUL. */
+	assert_non_null(strstr(request, "{\"request_range\":{\"key\":\"L3MwL2EA\","
+					"\"range_end\":\"L3MwMA==\",\"limit\":\"1000\","
+					"\"revision\":\"9\"}}"));
+	http_server_answer(answer, "200 OK",
+			   "{\"header\":{\"revision\":\"11\"},\"succeeded\":true,\"responses\":"
+			   "[{\"response_range\":{\"kvs\":[{\"key\":\"L3MwL2I=\"}]}}]}");
+	return true;
+}
+
+static void test_registry_read_of_pages_is_of_one_revision(void **state)
+{
+	struct fixture *fixture = *state;
+	bool compacted = false;
+
+	fixture->servers[0] = http_server_new(fixture->loop, serve_pages, &compacted);
+	open_registry(fixture, "etcd", false);
+	read_services(fixture, 1);
+	assert_string_equal(fixture->documents[0].data, "/s0/a /s0/b");
+	assert_int_equal(fixture->revisions[0], 9);
+}
+
+static void test_registry_read_of_a_compacted_revision_starts_anew(void **state)
+{
+	struct fixture *fixture = *state;
+	bool compacted = true;
+
+	fixture->servers[0] = http_server_new(fixture->loop, serve_pages, &compacted);
+	open_registry(fixture, "etcd", false);
+	read_services(fixture, 1);
+	assert_string_equal(fixture->documents[0].data, "/s0/a /s0/b");
+	assert_int_equal(http_server_count(fixture->servers[0]), 4);
+}
+
+/* Gives tokens "t1", "t2"...; only the newest is good, and the first never is. */
+static bool serve_tokens(struct http_server *server, const char *request, struct text *answer,
+			 void *user)
+{
+	unsigned *tokens = user;
+	char body[64], header[64];
+
+	if (strstr(request, "/v3/auth/authenticate")) {
+		assert_non_null(strstr(request, "{\"name\":\"alice\",\"password\":\"secret\"}"));
+		(void)snprintf(body, sizeof(body), "{\"token\":\"t%u\"}", ++*tokens);
+		http_server_answer(answer, "200 OK", body);
+		return true;
+	}
+	(void)snprintf(header, sizeof(header), "\r\nAuthorization: t%u\r\n", *tokens);
+	if (*tokens > 1 && strstr(request, header))
+		return serve_empty(server, request, answer, user);
+	http_server_answer(answer, "401 Unauthorized",
+			   "{\"error\":\"etcdserver: invalid auth token\",\"code\":16}");
+	return true;
+}
+
+static void test_registry_read_with_an_expired_token_authenticates_again_once(void **state)
+{
+	struct fixture *fixture = *state;
+	unsigned tokens = 0;
+
+	fixture->servers[0] = http_server_new(fixture->loop, serve_tokens, &tokens);
+	open_registry(fixture, "etcd", true);
+	read_services(fixture, 200);
+	assert_int_equal(fixture->answers, 200);
+	assert_int_equal(fixture->failed, 0);
+	assert_int_equal(tokens, 2);
+}
+
+/* v2: "/s0" is there, "/s1" is not, "/s2" is forbidden, all others are no etcd's answers. */
+static bool serve_v2(struct http_server *server, const char *request, struct text *answer,
+		     void *user)
+{
+	const char *status = "404 Not Found", *body = "404 page not found";
+
+	(void)server;
+	(void)user;
+	assert_non_null(strstr(request, "?recursive=true&quorum=true HTTP/1.1\r\n"));
+	assert_non_null(strstr(request, "\r\nAuthorization: Basic YWxpY2U6c2VjcmV0\r\n"));
+	if (strncmp(request, "GET /v2/keys/s0?", 16) == 0) {
+		status = "200 OK";
+		body = "{\"node\":{\"key\":\"/s0\",\"dir\":true,\"nodes\":[{\"key\":\"/s0/a\","
+		       "\"value\":\"x\"}]}}";
+	} else if (strncmp(request, "GET /v2/keys/s1?", 16) == 0) {
+		body = "{\"errorCode\":100,\"message\":\"Key not found\",\"cause\":\"/s1\"}";
+	} else if (strncmp(request, "GET /v2/keys/s2?", 16) == 0) {
+		status = "403 Forbidden";
+		body = "{\"errorCode\":110,\"message\":\"Insufficient credentials\"}";
+	}
+	text_printf(answer, "HTTP/1.1 %s\r\nx-etcd-index: 42\r\nContent-Length: %zu\r\n\r\n%s",
+		    status, strlen(body), body);
+	return true;
+}
+
+static void test_registry_read_of_v2_tells_empty_from_failed(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->servers[0] = http_server_new(fixture->loop, serve_v2, NULL);
+	open_registry(fixture, "etcd2", true);
+	read_services(fixture, 20);
+	assert_int_equal(fixture->answers, 20);
+	assert_int_equal(fixture->failed, 18);
+	assert_string_equal(fixture->documents[0].data, "/s0/a");
+	assert_int_equal(fixture->revisions[0], 42);
+	assert_null(fixture->errors[1].data);
+	assert_int_equal(fixture->revisions[1], 42);
+	assert_non_null(strstr(fixture->errors[2].data, "Insufficient credentials (error 110)"));
+	assert_non_null(strstr(fixture->errors[3].data, "no v2 keys API here"));
+	assert_int_equal(fixture->unreachable.code, 0);
+}
+
+static bool serve_silence(struct http_server *server, const char *request, struct text *answer,
+			  void *user)
+{
+	(void)server;
+	(void)request;
+	(void)answer;
+	(void)user;
+	return true;
+}
+
+static void test_registry_read_from_silent_hosts_ends_within_its_timeout(void **state)
+{
+	struct fixture *fixture = *state;
+	CLEANUP(text_done) struct text url = {0};
+	struct registry_options options = {.timeout = SECONDS / 5};
+	struct error error;
+	uint64_t begin;
+
+	fixture->servers[0] = http_server_new(fixture->loop, serve_silence, NULL);
+	fixture->servers[1] = http_server_new(fixture->loop, serve_silence, NULL);
+	text_printf(&url, "etcd://%s,%s", http_server_address(fixture->servers[0]),
+		    http_server_address(fixture->servers[1]));
+	options.url = url.data;
+	assert_int_equal(registry_open(fixture->loop, &options, &fixture->registry, &error), 0);
+	begin = loop_now(fixture->loop);
+	/* More services than are ever under way: the rest must not wait its turn to time out. */
+	read_services(fixture, SERVICES_MAX);
+	assert_int_equal(fixture->failed, SERVICES_MAX);
+	assert_int_equal(fixture->unreachable.code, -ETIMEDOUT);
+	assert_non_null(strstr(fixture->unreachable.message, "; http://127.0.0.1:"));
+	assert_true(loop_now(fixture->loop) - begin < 2UL * SECONDS);
+}
+
+static void test_registry_read_of_a_missing_file_is_unreachable(void **state)
+{
+	struct fixture *fixture = *state;
+	struct registry_options options = {.url = "file:///nonexistent/x.json"};
+	struct error error;
+
+	assert_int_equal(registry_open(fixture->loop, &options, &fixture->registry, &error), 0);
+	read_services(fixture, 2);
+	assert_int_equal(fixture->failed, 2);
+	assert_string_equal(fixture->errors[1].data,
+			    "/nonexistent/x.json: No such file or directory");
+	assert_string_equal(fixture->unreachable.message,
+			    "/nonexistent/x.json: No such file or directory");
+}
+
+static void test_registry_freed_in_an_answer_makes_no_further_call(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->servers[0] = http_server_new(fixture->loop, serve_empty, NULL);
+	open_registry(fixture, "etcd", false);
+	fixture->free_in_answer = true;
+	read_services(fixture, 130);
+	assert_int_equal(fixture->answers, 1);
+	assert_int_equal(fixture->done, 0);
+}
+
+static void test_registry_freed_when_done_is_gone(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->servers[0] = http_server_new(fixture->loop, serve_empty, NULL);
+	open_registry(fixture, "etcd", false);
+	fixture->free_in_done = true;
+	read_services(fixture, 3);
+	assert_int_equal(fixture->answers, 3);
+	assert_int_equal(fixture->done, 1);
+}
+
+int main(void)
+{
+#define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(test_registry_read_of_many_services_takes_one_request_for_64),
+		TEST(test_registry_read_of_no_services_is_done_at_once),
+		TEST(test_registry_read_with_a_failing_host_goes_to_the_next_and_stays),
+		TEST(test_registry_read_of_a_wrong_answer_keeps_nothing_of_it),
+		TEST(test_registry_read_without_any_good_host_names_each),
+		TEST(test_registry_read_with_one_forbidden_service_fails_that_one_alone),
+		TEST(test_registry_read_of_too_large_answers_asks_for_less),
+		TEST(test_registry_read_of_an_answer_that_is_always_too_large_fails),
+		TEST(test_registry_read_of_pages_is_of_one_revision),
+		TEST(test_registry_read_of_a_compacted_revision_starts_anew),
+		TEST(test_registry_read_with_an_expired_token_authenticates_again_once),
+		TEST(test_registry_read_of_v2_tells_empty_from_failed),
+		TEST(test_registry_read_from_silent_hosts_ends_within_its_timeout),
+		TEST(test_registry_read_of_a_missing_file_is_unreachable),
+		TEST(test_registry_freed_in_an_answer_makes_no_further_call),
+		TEST(test_registry_freed_when_done_is_gone),
+	};
+
+	return cmocka_run_group_tests_name("registry_read", tests, NULL, NULL);
+}
