@@ -6,6 +6,7 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "dragoman/base/memory.h"
 
@@ -20,19 +21,32 @@ static size_t aligned(size_t length)
 	return (length + MNL_ALIGNTO - 1) & ~(size_t)(MNL_ALIGNTO - 1);
 }
 
-/* One message behind the last; the buffer grows before, so that building needs no check. */
+/*
+ * The buffer grows before a message is built, so that building needs no check.
+ * It is zeroed, since older libmnl leaves the padding behind an attribute as it
+ * is, and what goes to the kernel shall hold nothing of this process's memory.
+ */
+static bool make_room(struct batch *batch)
+{
+	size_t before = batch->capacity;
+
+	if (!batch->failed &&
+	    array_reserve(&batch->data, &batch->capacity, batch->length, BATCH_ROOM, 1) < 0)
+		batch->failed = true;
+	if (batch->capacity > before)
+		memset(batch->data + before, 0, batch->capacity - before);
+	return !batch->failed;
+}
+
+/* One message behind the last. */
 static struct nlmsghdr *append(struct batch *batch, uint16_t type, uint16_t flags, uint8_t family,
 			       uint16_t resource)
 {
 	struct nlmsghdr *message;
 	struct nfgenmsg *header;
 
-	if (batch->failed)
+	if (!make_room(batch))
 		return NULL;
-	if (array_reserve(&batch->data, &batch->capacity, batch->length, BATCH_ROOM, 1) < 0) {
-		batch->failed = true;
-		return NULL;
-	}
 	message = mnl_nlmsg_put_header(batch->data + batch->length);
 	message->nlmsg_type = type;
 	message->nlmsg_flags = NLM_F_REQUEST | flags;

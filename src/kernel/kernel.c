@@ -150,7 +150,7 @@ static int take_generation(const struct nlmsghdr *message, void *user)
 
 static int read_generation(struct kernel *kernel, struct observed *ret, struct error *error)
 {
-	char buffer[ASK_SIZE];
+	NETLINK_BUFFER(buffer, ASK_SIZE);
 	struct nlmsghdr *message = question(buffer, NFT_MSG_GETGEN, 0);
 	int r = netlink_ask(&kernel->nfnl, message, "reading nf_tables", take_generation, ret,
 			    error);
@@ -167,7 +167,7 @@ static int read_generation(struct kernel *kernel, struct observed *ret, struct e
 
 static int read_table(struct kernel *kernel, struct decoder *decoder, struct error *error)
 {
-	char buffer[ASK_SIZE];
+	NETLINK_BUFFER(buffer, ASK_SIZE);
 	struct nlmsghdr *message = question(buffer, NFT_MSG_GETTABLE, 0);
 	int r;
 
@@ -181,7 +181,7 @@ static int dump(struct kernel *kernel, uint16_t type, uint16_t table_attribute,
 		netlink_function *function, struct decoder *decoder, const char *what,
 		struct error *error)
 {
-	char buffer[ASK_SIZE];
+	NETLINK_BUFFER(buffer, ASK_SIZE);
 	struct nlmsghdr *message = question(buffer, type, NLM_F_DUMP);
 
 	if (table_attribute)
@@ -192,7 +192,8 @@ static int dump(struct kernel *kernel, uint16_t type, uint16_t table_attribute,
 static int dump_elements(struct kernel *kernel, struct decoder *decoder, enum set_kind set,
 			 struct error *error)
 {
-	char buffer[ASK_SIZE], what[64];
+	NETLINK_BUFFER(buffer, ASK_SIZE);
+	char what[64];
 	struct nlmsghdr *message = question(buffer, NFT_MSG_GETSETELEM, NLM_F_DUMP);
 
 	decoder->set = set;

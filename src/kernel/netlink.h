@@ -8,10 +8,17 @@
  */
 
 #include <libmnl/libmnl.h>
+#include <stdalign.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "dragoman/base/error.h"
+
+/*
+ * A request's buffer: aligned, and zeroed, since older libmnl leaves the
+ * padding behind an attribute as it is.
+ */
+#define NETLINK_BUFFER(name, size) alignas(struct nlmsghdr) char name[size] = {0}
 
 struct netlink {
 	struct mnl_socket *socket;

@@ -110,7 +110,7 @@ static int take_link(const struct nlmsghdr *message, void *user)
 
 static int read_links(struct netlink *netlink, struct links *links, struct error *error)
 {
-	char buffer[REQUEST_SIZE];
+	NETLINK_BUFFER(buffer, REQUEST_SIZE);
 	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
 	struct ifinfomsg *header;
 	struct observed_link *moved;
@@ -219,7 +219,7 @@ static struct rtmsg *put_route_header(struct nlmsghdr *request)
 static int read_routes(struct netlink *netlink, struct routes *routes, struct error *error)
 {
 	struct observed *observed = routes->observed;
-	char buffer[REQUEST_SIZE];
+	NETLINK_BUFFER(buffer, REQUEST_SIZE);
 	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
 	int r;
 
@@ -255,7 +255,8 @@ int route_read(struct netlink *netlink, struct arena *arena, struct observed *re
 
 int route_commit(struct netlink *netlink, const struct route_verdict *route, struct error *error)
 {
-	char buffer[REQUEST_SIZE], what[96];
+	NETLINK_BUFFER(buffer, REQUEST_SIZE);
+	char what[96];
 	struct nlmsghdr *request = mnl_nlmsg_put_header(buffer);
 	bool adding = route->verdict == VERDICT_ADD;
 	struct rtmsg *header;

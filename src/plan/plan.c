@@ -139,7 +139,7 @@ static void plan_routes(struct planner *planner, bool wanted)
 		if (link->routed == (wanted && observed->ipv6))
 			continue;
 		plan_route(planner, &(struct route_verdict){
-					    .verdict = wanted ? VERDICT_ADD : VERDICT_REMOVE,
+					    .verdict = link->routed ? VERDICT_REMOVE : VERDICT_ADD,
 					    .index = link->index,
 					    .name = link->name,
 					    .metric = metric,
