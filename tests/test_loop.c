@@ -253,13 +253,13 @@ static void on_free_all(struct loop_source *source, int fd, unsigned events, voi
 	note(trace, 'f');
 	for (size_t i = 0; i < ARRAY_SIZE(trace->sources); i++)
 		loop_source_free(TAKE(trace->sources[i]));
-	loop_stop(trace->loop);
 }
 
 static void test_sources_freed_in_a_callback_of_the_same_wake_up_are_never_called(void **state)
 {
 	struct trace *trace = *state;
-	struct step never = {trace, 'x'};
+	struct step never = {trace, 'x'}, last = {trace, 'e'};
+	struct loop_source *end;
 	int other[2];
 
 	assert_int_equal(pipe(other), 0);
@@ -275,8 +275,10 @@ static void test_sources_freed_in_a_callback_of_the_same_wake_up_are_never_calle
 	assert_int_equal(
 		loop_add_deferred(trace->loop, "three", on_note, &never, &trace->sources[2]), 0);
 	loop_source_trigger(trace->sources[2]);
+	assert_int_equal(loop_add_deferred(trace->loop, "end", on_stop, &last, &end), 0);
+	loop_source_trigger(end);
 	assert_int_equal(loop_run(trace->loop), 0);
-	assert_string_equal(trace->letters, "f");
+	assert_string_equal(trace->letters, "fe");
 	(void)close(other[0]);
 	(void)close(other[1]);
 }

@@ -205,6 +205,44 @@ static void test_registry_read_of_many_services_takes_one_request_for_64(void **
 	assert_int_equal(http_server_count(fixture->servers[0]), 3);
 }
 
+static void test_registry_read_with_a_proxy_in_the_environment_does_not_use_it(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->servers[0] = http_server_new(fixture->loop, serve_empty, NULL);
+	open_registry(fixture, "etcd", false);
+	assert_int_equal(setenv("http_proxy", "http://127.0.0.1:1", 1), 0);
+	read_services(fixture, 1);
+	assert_int_equal(unsetenv("http_proxy"), 0);
+	assert_int_equal(fixture->failed, 0);
+	assert_int_equal(http_server_count(fixture->servers[0]), 1);
+}
+
+static bool serve_redirect(struct http_server *server, const char *request, struct text *answer,
+			   void *user)
+{
+	(void)server;
+	(void)request;
+	text_printf(answer,
+		    "HTTP/1.1 307 Temporary Redirect\r\nLocation: http://%s/v3/kv/txn\r\n"
+		    "Content-Length: 0\r\n\r\n",
+		    http_server_address(user));
+	return true;
+}
+
+static void test_registry_read_with_a_redirect_does_not_follow_it(void **state)
+{
+	struct fixture *fixture = *state;
+	struct http_server *other = http_server_new(fixture->loop, serve_empty, NULL);
+
+	fixture->servers[0] = http_server_new(fixture->loop, serve_redirect, other);
+	open_registry(fixture, "etcd", false);
+	read_services(fixture, 1);
+	assert_non_null(strstr(fixture->errors[0].data, "redirects are not followed"));
+	assert_int_equal(http_server_count(other), 0);
+	http_server_free(other);
+}
+
 static void test_registry_read_of_no_services_is_done_at_once(void **state)
 {
 	struct fixture *fixture = *state;
@@ -503,7 +541,7 @@ static void test_registry_read_from_silent_hosts_ends_within_its_timeout(void **
 
 	fixture->servers[0] = http_server_new(fixture->loop, serve_silence, NULL);
 	fixture->servers[1] = http_server_new(fixture->loop, serve_silence, NULL);
-	text_printf(&url, "etcd://%s,%s", http_server_address(fixture->servers[0]),
+	text_printf(&url, "etcd2://%s,%s", http_server_address(fixture->servers[0]),
 		    http_server_address(fixture->servers[1]));
 	options.url = url.data;
 	assert_int_equal(registry_open(fixture->loop, &options, &fixture->registry, &error), 0);
@@ -560,6 +598,8 @@ int main(void)
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(test_registry_read_of_many_services_takes_one_request_for_64),
+		TEST(test_registry_read_with_a_proxy_in_the_environment_does_not_use_it),
+		TEST(test_registry_read_with_a_redirect_does_not_follow_it),
 		TEST(test_registry_read_of_no_services_is_done_at_once),
 		TEST(test_registry_read_with_a_failing_host_goes_to_the_next_and_stays),
 		TEST(test_registry_read_of_a_wrong_answer_keeps_nothing_of_it),
