@@ -37,11 +37,11 @@ class Namespace:
 
     def run(self, *command, **options):
         """Runs a command inside, to its end."""
-        return run("ip", "netns", "exec", self.name, *command, **options)
+        return run("nsenter", f"--net={self.path}", *command, **options)
 
     def start(self, *command, **options):
         """Starts a command inside; it ends with the namespace at the latest."""
-        process = Process("ip", "netns", "exec", self.name, *command, **options)
+        process = Process("nsenter", f"--net={self.path}", *command, **options)
         self._processes.append(process)
         return process
 
