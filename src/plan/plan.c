@@ -59,7 +59,8 @@ static int planner_reserve(struct planner *planner)
 	size_t largest = 0;
 	size_t services = observed->service_count + FAMILY_COUNT * planner->desired->count;
 	size_t unavailable = observed->unavailable_count + FAMILY_COUNT * planner->desired->count;
-	size_t endpoints = observed->endpoint_count + desired_slots(planner->desired, &largest);
+	/* One that is kept but moved is an element removed and another added. */
+	size_t endpoints = 2 * observed->endpoint_count + desired_slots(planner->desired, &largest);
 	size_t chains = observed->chain_count + CHAIN_BASE_COUNT + services;
 	size_t sets = observed->foreign_set_count + SET_COUNT;
 	size_t routes = observed->link_count + observed->route_count;
