@@ -203,6 +203,8 @@ const char *schema_set_differs(enum set_kind kind, const struct nftnl_set *obser
 		return "the key differs";
 	if (counters != (shape->counter ? 1 : 0))
 		return "the counter differs";
+	if (nftnl_set_get_u32(observed, NFTNL_SET_DESC_SIZE) != 0)
+		return "its size is limited";
 	if (!(shape->flags & NFT_SET_MAP))
 		return NULL;
 	if ((nftnl_set_get_u32(observed, NFTNL_SET_DATA_TYPE) == NFT_DATA_VERDICT) !=

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dragoman/base/text.h"
+
 /*
  * The table, its sets and its chains: what does not depend on which services
  * there are, but for the chains that they go to.
@@ -28,15 +30,23 @@ static void give_chain(struct planner *planner, enum verdict verdict, const stru
 		.verdict = verdict, .chain = *chain, .name = name};
 }
 
+/* "chain NAME", "set NAME", of any name that the kernel may have; NULL without memory. */
+static const char *object_text(struct planner *planner, const char *kind, const char *name)
+{
+	char printable[4 * OBJECT_NAME_MAX + 1];
+
+	text_printable(printable, sizeof(printable), name, strlen(name));
+	return arena_printf(planner->arena, "%s %s", kind, printable);
+}
+
 static void tell_chain(struct planner *planner, enum verdict verdict, const struct chain *chain,
 		       const char *name)
 {
 	char own[CHAIN_NAME_MAX];
 
 	give_chain(planner, verdict, chain, name);
-	changes_object(
-		planner, verdict,
-		arena_printf(planner->arena, "chain %s", name ? name : chain_format(chain, own)));
+	changes_object(planner, verdict,
+		       object_text(planner, "chain", name ? name : chain_format(chain, own)));
 }
 
 static void begin_table(struct planner *planner)
@@ -46,11 +56,7 @@ static void begin_table(struct planner *planner)
 
 	verdicts->table_remove = planner->rebuild;
 	verdicts->table_add = true;
-	if (!observed->table)
-		verdicts->saved_localnet = observed->localnet;
-	else
-		verdicts->saved_localnet = observed->saved_localnet < 0 ? 0
-									: observed->saved_localnet;
+	verdicts->saved_localnet = localnet_before_us(observed);
 	for (unsigned set = 0; set < SET_COUNT; set++)
 		give_set(planner, VERDICT_ADD, (enum set_kind)set, NULL);
 	for (unsigned kind = 0; kind < CHAIN_BASE_COUNT; kind++)
@@ -69,15 +75,13 @@ static void repair_sets(struct planner *planner)
 		if (observed->has_set[set])
 			continue;
 		give_set(planner, VERDICT_ADD, (enum set_kind)set, NULL);
-		changes_object(
-			planner, VERDICT_ADD,
-			arena_printf(planner->arena, "set %s", set_name((enum set_kind)set)));
+		changes_object(planner, VERDICT_ADD,
+			       object_text(planner, "set", set_name((enum set_kind)set)));
 	}
 	for (size_t i = 0; i < observed->foreign_set_count; i++) {
 		give_set(planner, VERDICT_REMOVE, SET_FOREIGN, observed->foreign_sets[i].name);
-		changes_object(
-			planner, VERDICT_REMOVE,
-			arena_printf(planner->arena, "set %s", observed->foreign_sets[i].name));
+		changes_object(planner, VERDICT_REMOVE,
+			       object_text(planner, "set", observed->foreign_sets[i].name));
 	}
 }
 
@@ -124,6 +128,15 @@ static int compare_nth(const void *a, const void *b)
 	const struct chain *x = a, *y = b;
 
 	return site_compare(x->family, &x->listen, y->family, &y->listen);
+}
+
+static int compare_used(const void *a, const void *b)
+{
+	const struct observed_service *x = *(const struct observed_service *const *)a;
+	const struct observed_service *y = *(const struct observed_service *const *)b;
+
+	return site_compare(x->target.family, &x->target.listen, y->target.family,
+			    &y->target.listen);
 }
 
 static int compare_nth_used(const void *a, const void *b)
@@ -213,7 +226,8 @@ static void repair_chains(struct planner *planner, bool balance_stands[FAMILY_CO
 		if (stands->chain.kind != CHAIN_BALANCE && stands->chain.kind != CHAIN_NTH)
 			continue;
 		if (!wanted) {
-			if (!stands->intact && !used_chain(planner, &stands->chain))
+			/* EBUSY of an old kernel, if it was in use, has all replaced. */
+			if (!stands->intact)
 				tell_chain(planner, VERDICT_REMOVE, &stands->chain, NULL);
 			continue;
 		}
@@ -231,6 +245,10 @@ void structure_end(struct planner *planner)
 	bool balance_stands[FAMILY_COUNT][SLOTS_MAX + 1];
 
 	memset(balance_stands, 0, sizeof(balance_stands));
+	/* A service that was tampered with may go to the chain of another. */
+	if (planner->nth_used_count)
+		qsort(planner->nth_used, planner->nth_used_count, sizeof(*planner->nth_used),
+		      compare_used);
 	if (!planner->verdicts->table_add)
 		repair_chains(planner, balance_stands);
 	add_missing_chains(planner, balance_stands);
