@@ -131,12 +131,14 @@ struct http_server *http_server_new(struct loop *loop, http_server_function *fun
 
 void http_server_free(struct http_server *server)
 {
-	struct connection *connection;
+	struct connection *connection, *next;
 
 	if (!server)
 		return;
-	while ((connection = LIST_FIRST(&server->connections)))
+	for (connection = LIST_FIRST(&server->connections); connection; connection = next) {
+		next = LIST_NEXT(connection, entry);
 		connection_free(connection);
+	}
 	loop_source_free(server->source);
 	fd_close(&server->fd);
 	free(server);

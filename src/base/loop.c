@@ -99,21 +99,23 @@ int loop_new(struct loop **ret)
 
 static void loop_reap(struct loop *loop)
 {
-	struct loop_source *source;
+	struct loop_source *source, *next;
 
-	while ((source = LIST_FIRST(&loop->dead))) {
-		LIST_REMOVE(source, entry);
+	for (source = LIST_FIRST(&loop->dead); source; source = next) {
+		next = LIST_NEXT(source, entry);
 		free(source);
 	}
+	LIST_INIT(&loop->dead);
 }
 
 void loop_free(struct loop *loop)
 {
-	struct loop_source *source;
+	struct loop_source *source, *next;
 
 	if (!loop)
 		return;
-	while ((source = LIST_FIRST(&loop->sources))) {
+	for (source = LIST_FIRST(&loop->sources); source; source = next) {
+		next = LIST_NEXT(source, entry);
 		log_debug("loop: %s was left behind", source->name);
 		loop_source_free(source);
 	}

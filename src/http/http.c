@@ -317,6 +317,7 @@ static size_t on_curl_body(char *data, size_t size, size_t count, void *user)
 }
 
 /* CURLOPT_HEADERFUNCTION(3): libcurl keeps them; here they are only counted. */
+/* NOLINTNEXTLINE(readability-non-const-parameter): libcurl's own type */
 static size_t on_curl_header(char *data, size_t size, size_t count, void *user)
 {
 	struct http_request *request = user;
@@ -408,10 +409,12 @@ int http_client_new(struct loop *loop, const struct http_tls *tls, struct http_c
 
 static void queue_free(struct request_queue *queue)
 {
-	struct http_request *request;
+	struct http_request *request, *next;
 
-	while ((request = TAILQ_FIRST(queue)))
+	for (request = TAILQ_FIRST(queue); request; request = next) {
+		next = TAILQ_NEXT(request, entry);
 		http_cancel(request);
+	}
 }
 
 void http_client_free(struct http_client *client)

@@ -81,7 +81,7 @@ static enum verdict_of_answer get_not_found(struct get *get, const struct exchan
 					    struct error *error)
 {
 	struct document_list none = {0};
-	uint64_t index;
+	uint64_t index = 0;
 
 	if (decode_index(answer, &index, error) < 0)
 		return ANSWER_NEXT_HOST;

@@ -75,7 +75,7 @@ static void batch_requeue(const struct batch *batch, size_t from, size_t count, 
 			service_fail(read, batch->services[i], &error);
 		return;
 	}
-	memcpy(part->services, batch->services + from, count * sizeof(*part->services));
+	memcpy(part->services, batch->services + from, count * sizeof(part->services[0]));
 	part->count = count;
 	part->authenticated_again = batch->authenticated_again;
 	TAILQ_INSERT_HEAD(&read->queue, part, entry);

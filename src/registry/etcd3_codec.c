@@ -92,8 +92,8 @@ static int decode_bytes(struct arena *arena, const json_t *kv, const char *name,
 static int decode_kv(const json_t *kv, const struct etcd3_range *range, struct etcd3_result *result,
 		     struct arena *scratch, struct error *error)
 {
-	const char *key, *value;
-	size_t key_length, value_length;
+	const char *key = "", *value = "";
+	size_t key_length = 0, value_length = 0;
 	int code;
 
 	if (!json_is_object(kv))

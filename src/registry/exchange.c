@@ -60,10 +60,12 @@ static void exchange_free(struct exchange *exchange)
 
 void exchange_group_done(struct exchange_group *group)
 {
-	struct exchange *exchange;
+	struct exchange *exchange, *next;
 
-	while ((exchange = LIST_FIRST(&group->exchanges)))
+	for (exchange = LIST_FIRST(&group->exchanges); exchange; exchange = next) {
+		next = LIST_NEXT(exchange, entry);
 		exchange_free(exchange);
+	}
 	free(group->states);
 	group->states = NULL;
 }

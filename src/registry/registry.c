@@ -151,12 +151,14 @@ int registry_open(struct loop *loop, const struct registry_options *options, str
 
 void registry_free(struct registry *registry)
 {
-	struct registry_read *read;
+	struct registry_read *read, *next;
 
 	if (!registry)
 		return;
-	while ((read = LIST_FIRST(&registry->reads)))
+	for (read = LIST_FIRST(&registry->reads); read; read = next) {
+		next = LIST_NEXT(read, entry);
 		registry_read_cancel(read);
+	}
 	http_client_free(registry->hosts.client);
 	registry_url_done(&registry->url);
 	if (registry->password)
