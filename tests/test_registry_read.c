@@ -516,7 +516,9 @@ static void test_registry_read_of_v2_tells_empty_from_failed(void **state)
 	assert_int_equal(fixture->revisions[0], 42);
 	assert_null(fixture->errors[1].data);
 	assert_int_equal(fixture->revisions[1], 42);
-	assert_non_null(strstr(fixture->errors[2].data, "Insufficient credentials (error 110)"));
+	assert_non_null(strstr(fixture->errors[2].data,
+			       "Insufficient credentials (a wrong user or "
+			       "password, or no role that reads \"/s2*\")"));
 	assert_non_null(strstr(fixture->errors[3].data, "no v2 keys API here"));
 	assert_int_equal(fixture->unreachable.code, 0);
 }

@@ -89,6 +89,27 @@ static enum verdict_of_answer get_not_found(struct get *get, const struct exchan
 	return ANSWER_ACCEPTED;
 }
 
+/* An error of etcd's own. Its "requires user authentication" stands for three things. */
+static void failure_tell(const struct get *get, const struct exchange_answer *answer,
+			 const struct etcd2_failure *failure, struct error *error)
+{
+	const struct registry_read *read = get->read->read;
+	const char *key = read->keys[get->index];
+
+	if (failure->code != ETCD2_UNAUTHORIZED)
+		(void)error_set(error, -EINVAL, ERROR_INVALID, "%s: %s (error %ld)", answer->host,
+				failure->message, failure->code);
+	else if (!read->registry->user)
+		(void)error_set(error, -EACCES, ERROR_INVALID,
+				"%s: %s (give a user and a password file)", answer->host,
+				failure->message);
+	else
+		(void)error_set(error, -EACCES, ERROR_INVALID,
+				"%s: %s (a wrong user or password, or no role that reads \"%s*\")",
+				answer->host, failure->message,
+				answer_quote(key, strlen(key)).text);
+}
+
 static enum verdict_of_answer get_refused(struct get *get, const struct exchange_answer *answer,
 					  struct error *error)
 {
@@ -98,8 +119,7 @@ static enum verdict_of_answer get_refused(struct get *get, const struct exchange
 	if (answer->status == 404 && failure.code == ETCD2_KEY_NOT_FOUND)
 		return get_not_found(get, answer, error);
 	if (failure.code != ETCD2_NO_ERROR && answer->status < 500) {
-		(void)error_set(error, answer->status == 401 ? -EACCES : -EINVAL, ERROR_INVALID,
-				"%s: %s (error %ld)", answer->host, failure.message, failure.code);
+		failure_tell(get, answer, &failure, error);
 		return get_fail(get, error);
 	}
 	if (failure.code != ETCD2_NO_ERROR)

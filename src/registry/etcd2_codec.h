@@ -26,7 +26,7 @@ void etcd2_encode_path(const char *key, struct text *into);
 int etcd2_decode_keys(const char *body, size_t length, const char *key, struct document_list *list,
 		      struct error *error);
 
-enum { ETCD2_NO_ERROR = 0, ETCD2_KEY_NOT_FOUND = 100 };
+enum { ETCD2_NO_ERROR = 0, ETCD2_KEY_NOT_FOUND = 100, ETCD2_UNAUTHORIZED = 110 };
 
 /* {"errorCode": 100, "message": "Key not found", "cause": "/a", "index": 7} */
 struct etcd2_failure {
