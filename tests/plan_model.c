@@ -10,9 +10,10 @@
 #include "plan_model.h"
 
 #include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "dragoman/base/text.h"
 
 static void *room(size_t size)
 {
@@ -99,7 +100,7 @@ static bool refuse(struct model *model, const char *format, ...)
 	va_list arguments;
 
 	va_start(arguments, format);
-	(void)vsnprintf(model->failure, sizeof(model->failure), format, arguments);
+	text_format_list(model->failure, sizeof(model->failure), format, arguments);
 	va_end(arguments);
 	return false;
 }
@@ -470,7 +471,7 @@ static const char *differs(const char *format, ...)
 	va_list arguments;
 
 	va_start(arguments, format);
-	(void)vsnprintf(difference, sizeof(difference), format, arguments);
+	text_format_list(difference, sizeof(difference), format, arguments);
 	va_end(arguments);
 	return difference;
 }
