@@ -29,9 +29,9 @@ struct nftnl_table *schema_table(int saved_localnet);
 /* Whether a comment is of this version; then *ret_saved_localnet is what it carries. */
 bool schema_comment_parse(const char *comment, int *ret_saved_localnet);
 
-struct nftnl_set *schema_set(enum set_kind set);
+struct nftnl_set *schema_set(enum set_kind kind);
 /* NULL, or what is different about an observed set under that name. */
-const char *schema_set_differs(enum set_kind set, const struct nftnl_set *observed);
+const char *schema_set_differs(enum set_kind kind, const struct nftnl_set *observed);
 
 struct nftnl_chain *schema_chain(const struct chain *chain);
 /* NULL, or what is different about an observed chain under that name, its rules aside. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "planner.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 /*
@@ -167,6 +168,8 @@ static void give_endpoints(struct planner *planner, const struct site *site)
 		element += taken;
 		if (seat->kept && !planner->rebuild)
 			continue;
+		/* assign() fills every seat: a site has as many slots as its shares come to. */
+		assert(seat->endpoint);
 		give_endpoint(planner, site,
 			      taken && !planner->rebuild ? VERDICT_REPLACE : VERDICT_ADD, slot,
 			      seat->endpoint, seat->packets, seat->bytes);
