@@ -84,7 +84,7 @@ int netns_open(const char *name_or_path, struct netns *ret, struct error *error)
 					 "%s: too long for a namespace's name", what);
 		(void)snprintf(path, sizeof(path), "/run/netns/%s", name_or_path);
 		name_or_path = path;
-		(void)snprintf(what, sizeof(what), "%s", path);
+		text_printable(what, sizeof(what), path, strlen(path));
 	}
 	/* A FIFO would wait for a writer. */
 	fd = open(name_or_path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
