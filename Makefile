@@ -219,11 +219,11 @@ $(FUZZERS): $(BUILD)/tests/fuzz/%: tests/fuzz/%.c $(SOURCES) $(HEADERS)
 	$(call say,FUZZER,$@)
 	$(Q)mkdir -p $(@D) && $(CLANG) $(ALL_CPPFLAGS) -std=gnu11 $(WARNINGS) -O1 -g \
 		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $< $(SOURCES) $(PACKAGE_LIBS)
-# What was found stays in $(BUILD)/corpus; seeds are in tests/fuzz/NAME.
+# What was found stays in $(BUILD)/corpus; seeds are in tests/fuzz/corpus/NAME.
 fuzz: $(FUZZERS)
 	$(Q)set -e; for f in $(notdir $(FUZZERS)); do \
 		echo "  FUZZ     $$f, $(SECONDS) s"; mkdir -p $(BUILD)/corpus/$$f; \
-		seeds=; if [ -d tests/fuzz/$${f#fuzz_} ]; then seeds=tests/fuzz/$${f#fuzz_}; fi; \
+		seeds=; if [ -d tests/fuzz/corpus/$${f#fuzz_} ]; then seeds=tests/fuzz/corpus/$${f#fuzz_}; fi; \
 		$(BUILD)/tests/fuzz/$$f -max_total_time=$(SECONDS) -print_final_stats=1 \
 			-artifact_prefix=$(BUILD)/corpus/$$f- $(BUILD)/corpus/$$f $$seeds; \
 	done

@@ -272,7 +272,8 @@ static int read_to_end(int fd, size_t max, struct text *text)
 
 int text_read_file(const char *path, size_t max, char **ret, size_t *ret_length)
 {
-	CLEANUP(fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+	/* A FIFO would wait for a writer; one that nobody writes to is empty. */
+	CLEANUP(fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	CLEANUP(text_done) struct text text = {0};
 	struct stat status;
 	int r;
@@ -283,6 +284,9 @@ int text_read_file(const char *path, size_t max, char **ret, size_t *ret_length)
 		return -errno;
 	if (S_ISDIR(status.st_mode))
 		return -EISDIR;
+	/* Reading waits again: for a pipe whose writer has more to say. */
+	if (fcntl(fd, F_SETFL, 0) < 0)
+		return -errno;
 	r = read_to_end(fd, max, &text);
 	if (r < 0)
 		return r;
