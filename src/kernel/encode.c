@@ -22,8 +22,8 @@
  *     rules    of chains that are refilled or leave: removed
  *     chains   added, and filled
  *     elements strays removed; of each set: old ones removed, new ones added
- *     chains   removed
  *     sets     removed
+ *     chains   removed
  *
  * An element cannot be changed, only removed and added under the same key; in
  * one transaction no packet sees the gap. Elements of one set and direction
@@ -385,8 +385,9 @@ int encode_verdicts(struct batch *batch, const struct verdicts *verdicts, uint32
 			put_unavailable(batch, verdicts, (enum family)family, adding);
 		}
 	}
-	put_chain_removals(batch, verdicts);
+	/* A foreign map may hold verdicts that go to a foreign chain. */
 	put_sets(batch, verdicts, VERDICT_REMOVE);
+	put_chain_removals(batch, verdicts);
 	*ret_last_seq = batch_end(batch);
 	return batch->failed ? -ENOMEM : 0;
 }
