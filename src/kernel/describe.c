@@ -70,13 +70,24 @@ static void read_names(const struct nlmsghdr *message, unsigned type, struct des
 	}
 }
 
+static void element_text(enum set_kind set, const struct listen *listen, unsigned slot, char *into,
+			 size_t size)
+{
+	char text[ENDPOINT_TEXT_MAX];
+
+	(void)listen_format(listen, set % 2 ? FAMILY_IPV6 : FAMILY_IPV4, text);
+	if (set == SET_ENDPOINTS4 || set == SET_ENDPOINTS6)
+		(void)snprintf(into, size, "element %s slot %u", text, slot);
+	else
+		(void)snprintf(into, size, "element %s", text);
+}
+
 /* The element at offset bytes of the message, by its key: "127.0.0.1:6379/tcp slot 2". */
 static bool name_element(const struct nlmsghdr *message, const struct description *what,
 			 uint32_t offset, char *into, size_t size)
 {
 	const char *blamed = (const char *)message + offset;
 	enum set_kind set = set_parse(what->set);
-	char listen_text[ENDPOINT_TEXT_MAX];
 	struct listen listen;
 	unsigned slot;
 
@@ -94,10 +105,7 @@ static bool name_element(const struct nlmsghdr *message, const struct descriptio
 			    !element_parse_key(set, mnl_attr_get_payload(value),
 					       mnl_attr_get_payload_len(value), &listen, &slot))
 				continue;
-			(void)snprintf(into, size, "element %s slot %u",
-				       listen_format(&listen, set % 2 ? FAMILY_IPV6 : FAMILY_IPV4,
-						     listen_text),
-				       slot);
+			element_text(set, &listen, slot, into, size);
 			return true;
 		}
 	}
