@@ -106,7 +106,8 @@ static int localnet_read(const struct kernel *kernel, int *ret, struct error *er
 		return error_set(error, -errno, error_class_of(errno), "%s: %s", LOCALNET_PATH,
 				 strerror(errno));
 	digits[length] = '\0';
-	*ret = atoi(digits);
+	/* Any other number switches it on, too; as found, it is never written back. */
+	*ret = atoi(digits) != 0;
 	return 0;
 }
 
