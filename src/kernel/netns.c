@@ -114,7 +114,8 @@ int netns_open_pid(pid_t pid, struct netns *ret, struct error *error)
 
 	(void)snprintf(what, sizeof(what), "process %ld", (long)pid);
 	(void)snprintf(path, sizeof(path), "/proc/%ld/ns/net", (long)pid);
-	if (pidfd < 0 && (errno == ESRCH || errno == EINVAL))
+	/* A thread's number is EINVAL, of newer kernels ENOENT. */
+	if (pidfd < 0 && (errno == ESRCH || errno == EINVAL || errno == ENOENT))
 		return error_set(error, -ESRCH, ERROR_INVALID, "%s: no such process", what);
 	if (pidfd < 0)
 		return explain_open(what, errno, error);
