@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "dragoman/base/log.h"
@@ -460,10 +461,19 @@ static CURLcode request_set_manners(struct http_request *request)
 	return result;
 }
 
+/* CURLOPT_OPENSOCKETFUNCTION(3): libcurl's own sockets are inherited by whatever is executed. */
+static curl_socket_t on_curl_open(void *user, curlsocktype purpose, struct curl_sockaddr *address)
+{
+	(void)user;
+	(void)purpose;
+	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
 static CURLcode request_set_functions(struct http_request *request)
 {
 	CURLcode result = CURLE_OK;
 
+	SET(CURLOPT_OPENSOCKETFUNCTION, on_curl_open);
 	SET(CURLOPT_ERRORBUFFER, request->failure);
 	SET(CURLOPT_PRIVATE, request);
 	SET(CURLOPT_WRITEFUNCTION, on_curl_body);
