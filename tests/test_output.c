@@ -19,6 +19,8 @@
 #include "../src/cmd/output.h"
 #include "dragoman/base/memory.h"
 
+/* Releases of clang-format differ about these. */
+/* clang-format off */
 #define LISTEN(protocol_value, port_value)                         \
 	{                                                          \
 		.protocol = (protocol_value), .port = (port_value) \
@@ -27,6 +29,7 @@
 	{                                                                                     \
 		.family = FAMILY_IPV4, .port = (port_value), .address = {(a), (b), (c), (d)}, \
 	}
+/* clang-format on */
 
 static const struct change changes[] = {
 	{

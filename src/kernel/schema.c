@@ -37,6 +37,8 @@ struct set_shape {
 #define TYPES3(a, b, c) (TYPES2(a, b) << TYPE_BITS | (uint32_t)(c))
 #define TYPES4(a, b, c, d) (TYPES3(a, b, c) << TYPE_BITS | (uint32_t)(d))
 
+/* Releases of clang-format differ about these. */
+/* clang-format off */
 #define SERVICES(type, address)                                                                   \
 	{                                                                                         \
 		.flags = NFT_SET_MAP,                                                             \
@@ -50,6 +52,7 @@ struct set_shape {
 		.key_length = (address) + KEY_PROTOCOL + KEY_PORT + KEY_SLOT,                      \
 		.data_type = TYPES2(type, TYPE_INET_SERVICE), .data_length = (address) + KEY_PORT, \
 	}
+/* clang-format on */
 #define UNAVAILABLE(type, address)                                               \
 	{                                                                        \
 		.key_type = TYPES3(type, TYPE_INET_PROTOCOL, TYPE_INET_SERVICE), \
