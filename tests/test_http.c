@@ -143,9 +143,9 @@ static const struct {
 	{CHUNKED "11\r\n0123456789abcdefg\r\n0\r\n\r\n", -EFBIG, ERROR_INVALID,
 	 "the server: the answer is longer than 16 bytes"},
 	{CHUNKED "8\r\n0123", -ECONNRESET, ERROR_TRANSIENT,
-	 "the server: transfer closed with outstanding read data remaining"},
+	 "the server: the answer was cut off"},
 	{"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n01234", -ECONNRESET, ERROR_TRANSIENT,
-	 "the server: transfer closed with 4 bytes remaining to read"},
+	 "the server: the answer was cut off"},
 	{"", -ECONNRESET, ERROR_TRANSIENT, "the server: Empty reply from server"},
 	{"garbage\r\n", -EIO, ERROR_TRANSIENT, "the server: Received HTTP/0.9 when not allowed"},
 };

@@ -139,6 +139,9 @@ static void failure_describe(const struct http_request *request, char *into, siz
 	if (request->result == CURLE_COULDNT_CONNECT &&
 	    curl_easy_getinfo(request->easy, CURLINFO_OS_ERRNO, &number) == CURLE_OK && number > 0)
 		text = strerror((int)number);
+	/* Releases of libcurl say this in words that differ, and not for people. */
+	if (request->result == CURLE_PARTIAL_FILE)
+		text = "the answer was cut off";
 	if (!*text)
 		text = curl_easy_strerror(request->result);
 	if (failure_is_of_client_certificate(text))
