@@ -169,7 +169,7 @@ TIDIED := $(C_SOURCES:%=$(BUILD)/tidy/%)
 tidy: $(TIDIED)
 	$(call ok,$@)
 # Incremental: a source is looked at again when it, a header or the checks changed.
-$(BUILD)/tidy/%: % .clang-tidy $(HEADERS)
+$(BUILD)/tidy/%: % .clang-tidy tests/.clang-tidy $(HEADERS)
 	$(call say,TIDY,$<)
 	$(Q)mkdir -p $(@D) && $(CLANG_TIDY) --quiet $< -- $(ALL_CPPFLAGS) -std=gnu11 $(WARNINGS) 2>$@.log \
 		|| { cat $@.log >&2; exit 1; }

@@ -41,15 +41,18 @@ class Certificates:
         self.ca, self.ca_key = self.folder / "ca.pem", self.folder / "ca.key"
         run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
             "-nodes", "-keyout", self.ca_key, "-out", self.ca, "-subj", "/CN=laboratory",
-            "-days", "2")
+            "-days", "2", "-addext", "keyUsage=critical,keyCertSign")
         self.server, self.server_key = self._issue("server")
         self.client, self.client_key = self._issue("client")
 
     def _issue(self, name):
         key, request, certificate = (self.folder / f"{name}.{end}" for end in ("key", "csr", "pem"))
         extensions = self.folder / f"{name}.cnf"
+        # Python 3.13 insists on the key identifiers of RFC 5280.
         extensions.write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n"
-                              "extendedKeyUsage=serverAuth,clientAuth\n")
+                              "extendedKeyUsage=serverAuth,clientAuth\n"
+                              "subjectKeyIdentifier=hash\n"
+                              "authorityKeyIdentifier=keyid\n")
         run("openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
             "-keyout", key, "-out", request, "-subj", f"/CN={name}")
         run("openssl", "x509", "-req", "-in", request, "-CA", self.ca, "-CAkey", self.ca_key,
