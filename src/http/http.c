@@ -523,6 +523,8 @@ static CURLcode request_set_call(struct http_request *request, const struct http
 	CURLcode result = request_set_headers(request, call->headers);
 
 	SET(CURLOPT_URL, call->url);
+	if (call->unix_socket)
+		SET(CURLOPT_UNIX_SOCKET_PATH, call->unix_socket);
 	SET(CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)call->answer_max);
 	if (call->timeout)
 		SET(CURLOPT_TIMEOUT_MS, milliseconds(call->timeout));

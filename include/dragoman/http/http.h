@@ -66,6 +66,7 @@ typedef void http_done_function(struct http_request *request, const struct http_
 struct http_call {
 	const char *name; /* for messages: "http://127.0.0.1:2379" */
 	const char *url;
+	const char *unix_socket;    /* connect to this path, whatever host the URL names; or NULL */
 	const char *const *headers; /* "Name: value", NULL-terminated, or NULL */
 	const char *body;           /* sent by POST where not NULL */
 	size_t body_length;
