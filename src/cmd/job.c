@@ -3,10 +3,20 @@
  * Theory of operation: a job is one command on one namespace. Whatever fails
  * on the way is reported and leaves the outcome without changes; the outcome
  * is printed in any case, so that --json always is one document.
+ *
+ * Two jobs that change one namespace come one after the other, by the
+ * namespace's lock: a flush that closes route_localnet between another's
+ * transaction and its routes would leave half of each.
  */
 #include "job.h"
 
+#include <errno.h>
+#include <string.h>
 #include <unistd.h>
+
+#include "dragoman/base/log.h"
+
+enum { LOCK_PAUSE = 1000 * 1000 }; /* nanoseconds */
 
 void job_init(struct job *job, const struct options *options)
 {
@@ -37,6 +47,26 @@ bool job_open(struct job *job)
 	return code == 0;
 }
 
+/*
+ * Anybody who can open the namespace, every process in it too, can hold the
+ * lock: that delays a job, and must not forbid it.
+ */
+static void job_lock(const struct job *job)
+{
+	const struct deadline patience = deadline_start(deadline_left(&job->deadline) / 2);
+	int code = netns_try_lock(&job->target.netns);
+
+	if (code == -EAGAIN)
+		log_debug("%s: waiting for another that changes it", job->target.name.data);
+	while (code == -EAGAIN && deadline_left(&patience)) {
+		deadline_pause(&patience, LOCK_PAUSE);
+		code = netns_try_lock(&job->target.netns);
+	}
+	if (code < 0)
+		log_warn("%s: going on without the namespace's lock: %s", job->target.name.data,
+			 code == -EAGAIN ? "another process keeps it" : strerror(-code));
+}
+
 void job_sync(struct job *job, const struct ruleset *desired, bool only_plan)
 {
 	const struct sync sync = {
@@ -47,6 +77,8 @@ void job_sync(struct job *job, const struct ruleset *desired, bool only_plan)
 	};
 	struct error error = {0};
 
+	if (!only_plan)
+		job_lock(job);
 	if (sync_run(&sync, &job->result, &error) < 0) {
 		error_wrap(&error, "%s", job->target.name.data);
 		report_error(&job->report, &error);

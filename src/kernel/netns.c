@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -138,6 +139,11 @@ int netns_open_pid(pid_t pid, struct netns *ret, struct error *error)
 void netns_done(struct netns *netns)
 {
 	fd_close(&netns->fd);
+}
+
+int netns_try_lock(const struct netns *netns)
+{
+	return flock(netns->fd, LOCK_EX | LOCK_NB) < 0 ? -errno : 0;
 }
 
 int netns_is_host(const struct netns *netns, struct error *error)

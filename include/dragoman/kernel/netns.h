@@ -41,6 +41,16 @@ int netns_open_pid(pid_t pid, struct netns *ret, struct error *error);
 void netns_done(struct netns *netns);
 
 /*
+ * Takes the lock that each dragoman holds while it changes a namespace, until
+ * netns_done(): flock(2) on the nsfs file, so it is the same lock by whatever
+ * path, and is gone with its holder. The generation guards the transaction
+ * only; this keeps the sysctl and the routes of two commits apart. Whoever can
+ * open the namespace can hold it, so nobody should wait for it without end.
+ * Returns 0, -EAGAIN (somebody else has it), or another -errno of flock(2).
+ */
+int netns_try_lock(const struct netns *netns);
+
+/*
  * Whether this is the host's own namespace: that of process 1, or, where that
  * cannot be seen, the one this process is in. Returns 1, 0, or -errno.
  */
