@@ -135,7 +135,8 @@ def test_registry_branch_as_users_have_it(registry, ask):
 
 GOOD = {
     "service-document": (document(), "10.77.0.1:8080"),
-    "service-document-with-skydns": (document(host="10.0.0.9", port_="9"), "10.77.0.1:8080"),
+    "service-document-with-skydns": ({**document(), "host": "10.0.0.9", "port": "9"},
+                                     "10.77.0.1:8080"),
     "port-as-number": (document(port=8080), "10.77.0.1:8080"),
     "skydns": ({"host": "10.77.0.2", "port": 8081, "priority": 10, "ttl": 30}, "10.77.0.2:8081"),
     "nerve": ({"host": "10.77.0.3", "port": "8082", "name": "i-1"}, "10.77.0.3:8082"),
@@ -398,26 +399,47 @@ def test_registry_tls_client_certificate_of_another_ca_is_refused(etcd_tls, othe
     assert_one_error(done, etcd_tls.address)
 
 
-def issue(certificates, name, days, alternative):
-    """A server certificate of that CA with dates and names of the test's choice."""
-    key, request, certificate, extensions = (
-        certificates.folder / f"{name}.{end}" for end in ("key", "csr", "pem", "cnf"))
-    extensions.write_text(f"subjectAltName={alternative}\n")
+def issue(certificates, name, until, alternative):
+    """A server certificate of that CA with an end and names of the test's choice.
+
+    Of openssl's commands only `ca` writes a certificate whose end is past, in
+    releases before and after 3.4.
+    """
+    folder = certificates.folder / f"ca-{name}"
+    folder.mkdir()
+    key, request, certificate, configuration, index = (
+        folder / end for end in ("key", "csr", "pem", "cnf", "index"))
+    index.touch()
+    configuration.write_text(f"""
+        [ca]
+        default_ca = laboratory
+        [laboratory]
+        database = {index}
+        serial = {folder}/serial
+        new_certs_dir = {folder}
+        policy = any
+        default_md = sha256
+        x509_extensions = names
+        [any]
+        commonName = supplied
+        [names]
+        subjectAltName = {alternative}
+        """)
     run("openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
         "-keyout", key, "-out", request, "-subj", f"/CN={name}")
-    run("openssl", "x509", "-req", "-in", request, "-CA", certificates.ca, "-CAkey",
-        certificates.ca_key, "-CAcreateserial", "-out", certificate, "-days", days,
-        "-extfile", extensions)
+    run("openssl", "ca", "-batch", "-notext", "-create_serial", "-config", configuration,
+        "-cert", certificates.ca, "-keyfile", certificates.ca_key, "-in", request,
+        "-out", certificate, "-startdate", "20200101000000Z", "-enddate", until)
     return certificate, key
 
 
-@pytest.mark.parametrize(("name", "days", "alternative", "said"), [
-    ("expired", -1, "IP:127.0.0.1", "expired"),
-    ("elsewhere", 1, "DNS:elsewhere.example.org", "127.0.0.1"),
-    ("other-address", 1, "IP:127.0.0.2", "127.0.0.1"),
+@pytest.mark.parametrize(("name", "until", "alternative", "said"), [
+    ("expired", "20210101000000Z", "IP:127.0.0.1", "expired"),
+    ("elsewhere", "20491231000000Z", "DNS:elsewhere.example.org", "127.0.0.1"),
+    ("other-address", "20491231000000Z", "IP:127.0.0.2", "127.0.0.1"),
 ])
-def test_registry_tls_certificate_is_checked(other_certificates, name, days, alternative, said):
-    context = tls_context(*issue(other_certificates, name, days, alternative))
+def test_registry_tls_certificate_is_checked(other_certificates, name, until, alternative, said):
+    context = tls_context(*issue(other_certificates, name, until, alternative))
     with BadServer(lambda _: answer("{}"), context) as server:
         done = Dragoman(f"etcds://{server.address}")(
             "resolve", "--json", "--tls-ca", other_certificates.ca, "web;80")
