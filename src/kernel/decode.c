@@ -62,17 +62,25 @@ static void set_foreign(struct decoder *decoder, const char *what, const char *n
 		observed->foreign = "it is not of our schema";
 }
 
-static int read_comment(const struct nftnl_udata *attr, void *user)
+/*
+ * Finds the comment in a table's user data: type, length and value, a byte each
+ * for the first two. Whoever made the table wrote them, and libnftnl's own
+ * walk takes the lengths on trust.
+ */
+static void read_comment(struct observed *observed, const uint8_t *data, size_t length)
 {
-	struct observed *observed = user;
-	const char *comment = nftnl_udata_get(attr);
-	unsigned length = nftnl_udata_len(attr);
+	enum { HEADER = 2 };
 
-	if (nftnl_udata_type(attr) == NFTNL_UDATA_TABLE_COMMENT && length &&
-	    comment[length - 1] == '\0' &&
-	    !schema_comment_parse(comment, &observed->saved_localnet))
-		observed->saved_localnet = -1;
-	return 0;
+	while (length >= HEADER && data[1] <= length - HEADER) {
+		const char *value = (const char *)data + HEADER;
+
+		if (data[0] == NFTNL_UDATA_TABLE_COMMENT && data[1] &&
+		    value[data[1] - 1] == '\0' &&
+		    !schema_comment_parse(value, &observed->saved_localnet))
+			observed->saved_localnet = -1;
+		length -= HEADER + data[1];
+		data += HEADER + data[1];
+	}
 }
 
 int decode_table(const struct nlmsghdr *message, void *user)
@@ -95,7 +103,7 @@ int decode_table(const struct nlmsghdr *message, void *user)
 		observed->saved_localnet = -1;
 		udata = nftnl_table_get_data(table, NFTNL_TABLE_USERDATA, &length);
 		if (udata)
-			(void)nftnl_udata_parse(udata, length, read_comment, observed);
+			read_comment(observed, udata, length);
 		if (nftnl_table_get_u32(table, NFTNL_TABLE_FLAGS))
 			set_foreign(decoder, "table", NULL, "it has flags");
 		else if (observed->saved_localnet < 0)

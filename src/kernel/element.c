@@ -60,7 +60,7 @@ bool element_parse_key(enum set_kind set, const void *key, size_t length, struct
 	memcpy(&port, bytes + address + KEY_PROTOCOL, sizeof(port));
 	if (is_endpoints(set))
 		memcpy(&slot, bytes + address + KEY_PROTOCOL + KEY_PORT, sizeof(slot));
-	if (port == 0 || slot > UINT16_MAX)
+	if (port == 0 || slot >= SLOTS_MAX)
 		return false;
 	*ret_listen = (struct listen){.protocol = (enum protocol)bytes[address],
 				      .port = ntohs(port)};

@@ -26,8 +26,12 @@
  * question finds an empty queue.
  */
 
-/* The kernel fills at most 32 KiB a message when it dumps. */
-enum { RECEIVE_SIZE = 64 * 1024 };
+/*
+ * The kernel fills at most 32 KiB a message when it dumps. Behind what was
+ * received there are zeros, for libraries that take it on trust that a string
+ * ends.
+ */
+enum { RECEIVE_SIZE = 64 * 1024, RECEIVE_ZEROS = 8 };
 
 /* What an acknowledgement takes of a receive buffer, with the kernel's own overhead. */
 enum { ACK_SIZE = 1024 };
@@ -138,6 +142,7 @@ static int receive(struct netlink *netlink, struct exchange *exchange, char *buf
 
 	if (received < 0)
 		return errno == EINTR ? 0 : -errno;
+	memset(buffer + received, 0, RECEIVE_ZEROS);
 	length = (int)received;
 	for (message = (const struct nlmsghdr *)buffer; mnl_nlmsg_ok(message, length);
 	     message = mnl_nlmsg_next(message, &length))
@@ -148,7 +153,7 @@ static int receive(struct netlink *netlink, struct exchange *exchange, char *buf
 int netlink_ask(struct netlink *netlink, struct nlmsghdr *request, const char *what,
 		netlink_function *function, void *user, struct error *error)
 {
-	CLEANUP(memory_free) char *buffer = malloc(RECEIVE_SIZE);
+	CLEANUP(memory_free) char *buffer = malloc(RECEIVE_SIZE + RECEIVE_ZEROS);
 	struct exchange exchange = {.port = netlink->port, .function = function, .user = user};
 	int r = 0;
 

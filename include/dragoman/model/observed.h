@@ -126,7 +126,7 @@ struct observed {
 	struct observed_stray *strays;
 	size_t stray_count;
 
-	int localnet; /* net.ipv4.conf.all.route_localnet as it is */
+	int localnet; /* net.ipv4.conf.all.route_localnet as it is: 0, or 1 for all else */
 	bool ipv6;    /* ::1 is usable: IPv6 is on, on lo too */
 	struct observed_link *links;
 	size_t link_count;
