@@ -177,7 +177,7 @@ def test_concurrency_killed_reconcile_leaves_old_or_new(tmp_path, namespaces, co
     dice = random.Random(seed)
     duration = timed(states, states.a, container)
     old, ends = states.a, {"old": 0, "new": 0}
-    for turn in range(50):
+    for turn in range(30):
         new = states.b if old is states.a else states.a
         with states.run(*new.arguments(container)) as runner:
             runner.go()
