@@ -707,6 +707,49 @@ static void test_decode_of_elements_without_a_key_makes_the_table_foreign(void *
 	}
 }
 
+/* What somebody fills a table of ours with costs no memory beyond a bound. */
+static void test_decode_of_very_many_foreign_things_makes_the_table_foreign(void **state)
+{
+	struct dump chains, sets, strays;
+
+	(void)state;
+	dump_begin(&chains);
+	dump_begin(&sets);
+	dump_begin(&strays);
+	strays.decoder.set = SET_UNAVAILABLE4;
+	for (unsigned i = 0; i <= DECODE_FOREIGN_MAX; i++) {
+		struct element_case element = {.key_length = 12, .key = {9, 9, 9, 9}};
+		struct set_case set = {.key = 4};
+		struct nlmsghdr *message = message_of(&chains, NFT_MSG_NEWCHAIN);
+		char name[32];
+
+		assert_null(chains.observed.foreign);
+		assert_null(sets.observed.foreign);
+		assert_null(strays.observed.foreign);
+		(void)snprintf(name, sizeof(name), "theirs-%u", i);
+		mnl_attr_put_strz(message, NFTA_CHAIN_TABLE, "dragoman");
+		mnl_attr_put_strz(message, NFTA_CHAIN_NAME, name);
+		assert_int_equal(feed(&chains.decoder, message), 0);
+		set.name = name;
+		message = message_of(&sets, NFT_MSG_NEWSET);
+		put_set(message, &set);
+		assert_int_equal(feed(&sets.decoder, message), 0);
+		memcpy(element.key + 8, &i, sizeof(i));
+		message = message_of(&strays, NFT_MSG_NEWSETELEM);
+		put_element(message, &element);
+		assert_int_equal(feed(&strays.decoder, message), 0);
+	}
+	assert_string_equal(chains.observed.foreign, "table: too much in it is not ours");
+	assert_string_equal(sets.observed.foreign, "table: too much in it is not ours");
+	assert_string_equal(strays.observed.foreign, "table: too much in it is not ours");
+	assert_int_equal(chains.observed.chain_count, DECODE_FOREIGN_MAX);
+	assert_int_equal(sets.observed.foreign_set_count, DECODE_FOREIGN_MAX);
+	assert_int_equal(strays.observed.stray_count, DECODE_FOREIGN_MAX);
+	dump_done(&chains);
+	dump_done(&sets);
+	dump_done(&strays);
+}
+
 /* 127.0.0.1 . tcp . 80 : some verdict */
 static void test_decode_of_verdicts_knows_only_goto_to_our_chains(void **state)
 {
@@ -889,6 +932,7 @@ int main(void)
 		cmocka_unit_test(test_decode_of_a_chain_with_another_hook_makes_the_table_foreign),
 		cmocka_unit_test(test_decode_of_odd_keys_makes_strays),
 		cmocka_unit_test(test_decode_of_elements_without_a_key_makes_the_table_foreign),
+		cmocka_unit_test(test_decode_of_very_many_foreign_things_makes_the_table_foreign),
 		cmocka_unit_test(test_decode_of_verdicts_knows_only_goto_to_our_chains),
 		cmocka_unit_test(test_decode_of_endpoints_takes_address_and_port),
 		cmocka_unit_test(test_describe_names_each_kind_of_message),

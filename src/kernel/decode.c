@@ -74,8 +74,7 @@ static void read_comment(struct observed *observed, const uint8_t *data, size_t 
 	while (length >= HEADER && data[1] <= length - HEADER) {
 		const char *value = (const char *)data + HEADER;
 
-		if (data[0] == NFTNL_UDATA_TABLE_COMMENT && data[1] &&
-		    value[data[1] - 1] == '\0' &&
+		if (data[0] == NFTNL_UDATA_TABLE_COMMENT && data[1] && value[data[1] - 1] == '\0' &&
 		    !schema_comment_parse(value, &observed->saved_localnet))
 			observed->saved_localnet = -1;
 		length -= HEADER + data[1];
@@ -113,11 +112,22 @@ int decode_table(const struct nlmsghdr *message, void *user)
 	return r < 0 ? -EBADMSG : 0;
 }
 
+bool decode_too_much(struct decoder *decoder, size_t count)
+{
+	if (count < DECODE_FOREIGN_MAX)
+		return false;
+	set_foreign(decoder, "table", NULL, "too much in it is not ours");
+	return true;
+}
+
 static int add_foreign_set(struct decoder *decoder, const char *name)
 {
 	struct observed *observed = decoder->observed;
-	char *copy = arena_text(decoder->arena, name, strlen(name));
+	char *copy;
 
+	if (decode_too_much(decoder, observed->foreign_set_count))
+		return 0;
+	copy = arena_text(decoder->arena, name, strlen(name));
 	if (!copy ||
 	    array_reserve(&decoder->foreign_sets, &decoder->foreign_set_capacity,
 			  observed->foreign_set_count, 1, sizeof(*decoder->foreign_sets)) < 0)
@@ -173,15 +183,19 @@ static int take_chain(struct decoder *decoder, const struct nftnl_chain *chain)
 	const char *name = nftnl_chain_get_str(chain, NFTNL_CHAIN_NAME);
 	struct observed_chain *taken;
 	const char *difference;
+	struct chain parsed;
 
 	if (!table || !name || strcmp(table, SCHEMA_TABLE) != 0 ||
 	    nftnl_chain_get_u32(chain, NFTNL_CHAIN_FAMILY) != NFPROTO_INET)
+		return 0;
+	parsed = chain_parse(name);
+	if (parsed.kind == CHAIN_FOREIGN && decode_too_much(decoder, decoder->foreign_chains++))
 		return 0;
 	if (array_reserve(&decoder->chains, &decoder->chain_capacity, observed->chain_count, 1,
 			  sizeof(*decoder->chains)) < 0)
 		return -ENOMEM;
 	taken = &decoder->chains[observed->chain_count];
-	*taken = (struct observed_chain){.chain = chain_parse(name),
+	*taken = (struct observed_chain){.chain = parsed,
 					 .name = arena_text(decoder->arena, name, strlen(name))};
 	if (!taken->name)
 		return -ENOMEM;

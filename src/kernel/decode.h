@@ -31,6 +31,8 @@ struct decoder {
 	size_t chain_capacity, foreign_set_capacity, service_capacity, endpoint_capacity,
 		unavailable_capacity, stray_capacity;
 
+	size_t foreign_chains; /* among chains, and those beyond DECODE_FOREIGN_MAX */
+
 	/* The rules of the chain at hand: how many there were, and whether all were right. */
 	struct observed_chain *chain;
 	unsigned rules;
@@ -38,6 +40,12 @@ struct decoder {
 	/* Sets by name are only known between decode_set() and the elements. */
 	enum set_kind set; /* whose elements are being read */
 };
+
+/* So many foreign chains, foreign sets and strays are listed; with more, the table is foreign. */
+enum { DECODE_FOREIGN_MAX = 1024 };
+
+/* Whether there are that many; then the table is foreign from now on. */
+bool decode_too_much(struct decoder *decoder, size_t count);
 
 /* For CLEANUP. */
 void decoder_done(struct decoder *decoder);

@@ -97,6 +97,8 @@ static int add_stray(struct decoder *decoder, const struct parts *parts)
 	struct observed *observed = decoder->observed;
 	struct observed_stray *stray;
 
+	if (decode_too_much(decoder, observed->stray_count))
+		return 0;
 	if (array_reserve(&decoder->strays, &decoder->stray_capacity, observed->stray_count, 1,
 			  sizeof(*decoder->strays)) < 0)
 		return -ENOMEM;
