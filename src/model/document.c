@@ -9,12 +9,18 @@
  * stands twice the last counts, as jansson(3) has it. Nesting is bounded by
  * jansson (2,048 levels), and the document by DOCUMENT_MAX.
  *
+ * Reading does not know who asks: what a document says of its protocol is kept
+ * as text, and compared later. The order of the checks shows in the reasons:
+ * address and port, then the protocol, then weight and tags. So a mistake of
+ * the last kind is found together with a protocol, and is only told to those
+ * whom that protocol suits.
+ *
  * Everything from the document that appears in a reason, and the tags, are
  * made printable here; nobody behind needs to think of it again.
  *
  * A function that finds a mistake writes the reason and returns -EINVAL.
  */
-#include "dragoman/model/document.h"
+#include "reading.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -23,7 +29,7 @@
 
 #include "dragoman/base/text.h"
 
-enum { PIECE_MAX = 64, PORT_MAX = 65535, ADDRESS_BRACKETS = 2 };
+enum { PORT_MAX = 65535, ADDRESS_BRACKETS = 2 };
 
 /* Text that is part of a document; borrowed from there. */
 struct slice {
@@ -156,11 +162,9 @@ static int parse_endpoint(const json_t *object, struct endpoint *ret, char *reas
 	return refuse(reason, "neither a service document nor host and port");
 }
 
-static int check_proto(const json_t *object, enum protocol protocol, char *reason)
+static int parse_proto(const json_t *object, char ret[PIECE_MAX], char *reason)
 {
 	const json_t *member = optional(object, "proto");
-	enum protocol found;
-	char shown[PIECE_MAX];
 	struct slice text;
 
 	if (!member)
@@ -168,10 +172,8 @@ static int check_proto(const json_t *object, enum protocol protocol, char *reaso
 	if (!json_is_string(member))
 		return refuse(reason, "proto is not a string");
 	text = json_slice(member);
-	if (protocol_parse(text.data, text.length, &found) == 0 && found == protocol)
-		return 0;
-	return refuse(reason, "proto %s, not %s", text.length ? piece(text, shown) : "\"\"",
-		      protocol_name(protocol));
+	(void)piece(text.length ? text : (struct slice){"\"\"", 2}, ret);
+	return 0;
 }
 
 static int parse_tags(struct arena *arena, const json_t *object, struct tags *ret, char *reason)
@@ -213,22 +215,20 @@ static int parse_weight(const json_t *object, unsigned *ret, char *reason)
 	return parse_number("weight", member, 0, WEIGHT_MAX, ret, reason);
 }
 
-static int parse_members(struct arena *arena, const json_t *object, enum protocol protocol,
-			 struct candidate *ret, char *reason)
+static int parse_members(struct arena *arena, const json_t *object, struct reading *ret)
 {
-	int r = parse_endpoint(object, &ret->endpoint, reason);
+	int r = parse_endpoint(object, &ret->endpoint, ret->reason);
 
 	if (r == 0)
-		r = check_proto(object, protocol, reason);
+		r = parse_proto(object, ret->proto, ret->reason);
 	if (r == 0)
-		r = parse_weight(object, &ret->weight, reason);
+		r = parse_weight(object, &ret->weight, ret->reason);
 	if (r == 0)
-		r = parse_tags(arena, object, &ret->tags, reason);
+		r = parse_tags(arena, object, &ret->tags, ret->reason);
 	return r;
 }
 
-static int parse_object(struct arena *arena, struct slice text, enum protocol protocol,
-			struct candidate *ret, char *reason)
+static int parse_object(struct arena *arena, struct slice text, struct reading *ret)
 {
 	const size_t flags = JSON_ALLOW_NUL | JSON_DECODE_INT_AS_REAL;
 	CLEANUP(json_freep) json_t *object = NULL;
@@ -237,11 +237,12 @@ static int parse_object(struct arena *arena, struct slice text, enum protocol pr
 
 	object = json_loadb(text.data, text.length, flags, &error);
 	if (object)
-		return parse_members(arena, object, protocol, ret, reason);
+		return parse_members(arena, object, ret);
 	if (json_error_code(&error) == json_error_out_of_memory)
 		return -ENOMEM;
 	(void)text_printable(shown, sizeof(shown), error.text, strlen(error.text));
-	return refuse(reason, "not JSON (line %d, column %d: %s)", error.line, error.column, shown);
+	return refuse(ret->reason, "not JSON (line %d, column %d: %s)", error.line, error.column,
+		      shown);
 }
 
 static int neither(char *reason)
@@ -307,23 +308,45 @@ static struct slice trimmed(struct slice text)
 	return text;
 }
 
-int document_parse(struct arena *arena, const char *value, size_t length, enum protocol protocol,
-		   struct candidate *ret, char *reason)
+int document_read(struct arena *arena, const char *value, size_t length, struct reading *ret)
 {
 	struct slice text = {value, length};
 
-	ret->endpoint = (struct endpoint){0};
-	ret->weight = 1;
-	ret->tags = (struct tags){0};
+	*ret = (struct reading){.weight = 1};
 	if (length > DOCUMENT_MAX)
-		return refuse(reason, "%zu bytes, at most %d", length, DOCUMENT_MAX);
+		return refuse(ret->reason, "%zu bytes, at most %d", length, DOCUMENT_MAX);
 	text = trimmed(text);
 	if (text.length == 0)
-		return refuse(reason, "empty");
+		return refuse(ret->reason, "empty");
 	if (text.data[0] != '{')
-		return parse_plain(text, &ret->endpoint, reason);
+		return parse_plain(text, &ret->endpoint, ret->reason);
 	/* From the start on: the decoder counts lines. */
 	text.length += (size_t)(text.data - value);
 	text.data = value;
-	return parse_object(arena, text, protocol, ret, reason);
+	return parse_object(arena, text, ret);
+}
+
+int proto_suits(const char *proto, enum protocol protocol, char *reason)
+{
+	enum protocol found;
+
+	if (protocol_parse(proto, strlen(proto), &found) == 0 && found == protocol)
+		return 0;
+	return refuse(reason, "proto %s, not %s", proto, protocol_name(protocol));
+}
+
+int document_parse(struct arena *arena, const char *value, size_t length, enum protocol protocol,
+		   struct candidate *ret, char *reason)
+{
+	struct reading reading;
+	int r = document_read(arena, value, length, &reading);
+
+	if (r == -ENOMEM)
+		return r;
+	ret->endpoint = reading.endpoint;
+	ret->weight = reading.weight;
+	ret->tags = reading.tags;
+	if (reading.proto[0] && proto_suits(reading.proto, protocol, reason) < 0)
+		return -EINVAL;
+	return r < 0 ? refuse(reason, "%s", reading.reason) : 0;
 }

@@ -2,13 +2,16 @@
 /*
  * Theory of operation
  *
- * Documents are put in the order of their keys first, and every decision is
- * taken in that order, so the result does not depend on the one in which a
- * registry happened to send them. Each document has an outcome: an endpoint,
- * or the reason why it is none. Checks that look at one document come first
- * (its form, tags, admission), then those that look at several: repeated
- * endpoints, found by sorting, and the limit. The outcomes are told apart at
- * the end, when it is known how many there are of either kind.
+ * Documents are read into leaves first, in the order of their keys, and every
+ * decision is taken in that order, so the result does not depend on the one in
+ * which a registry happened to send them. A service that is known for longer
+ * has its leaves at hand, and begins here.
+ *
+ * Each leaf has an outcome: an endpoint, or the reason why it is none. Checks
+ * that look at one leaf come first (its form, tags, admission), then those
+ * that look at several: repeated endpoints, found by sorting, and the limit.
+ * The outcomes are told apart at the end, when it is known how many there are
+ * of either kind.
  *
  * Outcomes are scratch and freed here; the arena gets what is kept.
  */
@@ -17,50 +20,28 @@
 #include <string.h>
 
 #include "dragoman/base/text.h"
-#include "dragoman/model/document.h"
+#include "leaf.h"
+#include "reading.h"
 
 struct outcome {
-	const struct document *document;
-	const char *reason; /* NULL: the candidate is an endpoint */
-	struct candidate candidate;
+	const struct leaf *leaf;
+	const char *reason; /* NULL: the leaf is an endpoint */
 };
 
-/* What all documents are asked for. */
-struct request {
-	struct arena *arena;
-	struct tags tags; /* printable, as those of a candidate are */
-	enum protocol protocol;
-	const struct admission *admission;
-};
-
-static int request_tags(struct request *request, const struct tags *tags)
+/* Makes tags printable, as those of a leaf are. */
+static int printable_tags(struct arena *arena, const struct tags *tags, struct tags *ret)
 {
-	request->tags.names = arena_array(request->arena, tags->count, sizeof(*tags->names));
-	if (!request->tags.names)
+	ret->names = arena_array(arena, tags->count, sizeof(*tags->names));
+	if (!ret->names)
 		return -ENOMEM;
 	for (size_t i = 0; i < tags->count; i++) {
-		request->tags.names[i] = arena_printable(request->arena, tags->names[i],
-							 strlen(tags->names[i]));
-		if (!request->tags.names[i])
+		ret->names[i] = arena_printable(arena, tags->names[i], strlen(tags->names[i]));
+		if (!ret->names[i])
 			return -ENOMEM;
 	}
-	request->tags.count = tags->count;
+	ret->count = tags->count;
+	tags_settle(ret);
 	return 0;
-}
-
-/* The values decide between equal keys, which no registry has but a caller may. */
-static int compare_documents(const void *a, const void *b)
-{
-	const struct document *left = ((const struct outcome *)a)->document;
-	const struct document *right = ((const struct outcome *)b)->document;
-	size_t shorter = left->length < right->length ? left->length : right->length;
-	int order = strcmp(left->key, right->key);
-
-	if (order == 0 && shorter)
-		order = memcmp(left->value, right->value, shorter);
-	if (order == 0)
-		order = (left->length > right->length) - (left->length < right->length);
-	return order;
 }
 
 /* By endpoint, then in the order of the keys: outcomes lie in one array. */
@@ -68,18 +49,42 @@ static int compare_endpoints(const void *a, const void *b)
 {
 	const struct outcome *left = *(struct outcome *const *)a;
 	const struct outcome *right = *(struct outcome *const *)b;
-	int order = endpoint_compare(&left->candidate.endpoint, &right->candidate.endpoint);
+	int order = endpoint_compare(&left->leaf->endpoint, &right->leaf->endpoint);
 
 	return order ? order : (left > right) - (left < right);
 }
 
-static const char *missing_tag(const struct tags *wanted, const struct tags *found)
+/* Both are in byte order, so one walk finds all. */
+static const char *missing_tag(const struct tags *wanted, const struct leaf *leaf)
 {
+	const char *tag = leaf_tags(leaf);
+	unsigned left = leaf->tag_count;
+
 	for (size_t i = 0; i < wanted->count; i++) {
-		if (!tags_contain(found, wanted->names[i]))
+		int order = 1;
+
+		for (; left > 0; left--, tag += strlen(tag) + 1) {
+			order = strcmp(tag, wanted->names[i]);
+			if (order >= 0)
+				break;
+		}
+		if (left == 0 || order != 0)
 			return wanted->names[i];
 	}
 	return NULL;
+}
+
+/* The key of a leaf, whole and printable. */
+static char *full_key(const struct request *request, const struct leaf *leaf)
+{
+	CLEANUP(text_done) struct text key = {0};
+
+	if (!request->prefix[0])
+		return arena_printable(request->arena, leaf_key(leaf), strlen(leaf_key(leaf)));
+	/* Joined before it is made printable: a character may lie on the border. */
+	text_puts(&key, request->prefix);
+	text_puts(&key, leaf_key(leaf));
+	return key.failed ? NULL : arena_printable(request->arena, key.data, key.length);
 }
 
 /* Puts a reason into the outcome. Returns 0 or -ENOMEM. */
@@ -94,44 +99,40 @@ static int skip(struct arena *arena, struct outcome *outcome, const char *what, 
 
 static int judge(const struct request *request, struct outcome *outcome)
 {
-	const struct document *document = outcome->document;
+	const struct leaf *leaf = outcome->leaf;
 	char reason[DOCUMENT_REASON_MAX];
 	const char *tag;
-	int r;
 
-	r = document_parse(request->arena, document->value, document->length, request->protocol,
-			   &outcome->candidate, reason);
-	if (r == -EINVAL)
+	if (leaf->has_proto && proto_suits(leaf_proto(leaf), request->protocol, reason) < 0)
 		return skip(request->arena, outcome, reason, "");
-	if (r < 0)
-		return r;
-	tag = missing_tag(&request->tags, &outcome->candidate.tags);
+	if (leaf->has_reason)
+		return skip(request->arena, outcome, leaf_reason(leaf), "");
+	tag = missing_tag(request->tags, leaf);
 	if (tag)
 		return skip(request->arena, outcome, "lacks tag ", tag);
-	outcome->reason = admission_refuses(request->admission, &outcome->candidate.endpoint);
+	outcome->reason = admission_refuses(request->admission, &leaf->endpoint);
 	return 0;
 }
 
 static int judge_all(const struct request *request, struct outcome *outcomes,
-		     const struct document *documents, size_t count)
+		     struct leaf *const *leaves, size_t count)
 {
-	for (size_t i = 0; i < count; i++)
-		outcomes[i] = (struct outcome){.document = &documents[i]};
-	qsort(outcomes, count, sizeof(*outcomes), compare_documents);
 	for (size_t i = 0; i < count; i++) {
-		int r = judge(request, &outcomes[i]);
+		int r;
 
+		outcomes[i] = (struct outcome){.leaf = leaves[i]};
+		r = judge(request, &outcomes[i]);
 		if (r < 0)
 			return r;
 	}
 	return 0;
 }
 
-static int skip_repeated(struct arena *arena, struct outcome *outcomes, size_t count)
+static int skip_repeated(const struct request *request, struct outcome *outcomes, size_t count)
 {
 	CLEANUP(memory_free) struct outcome **sorted = NULL;
 	size_t found = 0, capacity = 0;
-	struct outcome *first;
+	const char *key = NULL;
 
 	if (array_reserve(&sorted, &capacity, 0, count, sizeof(struct outcome *)) < 0)
 		return -ENOMEM;
@@ -142,17 +143,14 @@ static int skip_repeated(struct arena *arena, struct outcome *outcomes, size_t c
 	if (found == 0)
 		return 0;
 	qsort(sorted, found, sizeof(struct outcome *), compare_endpoints);
-	first = sorted[0];
-	for (size_t i = 1; i < found; i++) {
-		char key[DOCUMENT_REASON_MAX];
-
-		if (endpoint_compare(&first->candidate.endpoint, &sorted[i]->candidate.endpoint)) {
-			first = sorted[i];
+	for (size_t i = 1, first = 0; i < found; i++) {
+		if (endpoint_compare(&sorted[first]->leaf->endpoint, &sorted[i]->leaf->endpoint)) {
+			first = i;
 			continue;
 		}
-		(void)text_printable(key, sizeof(key), first->document->key,
-				     strlen(first->document->key));
-		if (skip(arena, sorted[i], "same endpoint as ", key) < 0)
+		if (i == first + 1)
+			key = full_key(request, sorted[first]->leaf);
+		if (!key || skip(request->arena, sorted[i], "same endpoint as ", key) < 0)
 			return -ENOMEM;
 	}
 	return 0;
@@ -174,55 +172,110 @@ static size_t skip_beyond_limit(struct outcome *outcomes, size_t count)
 	return found;
 }
 
-static int tell_apart(struct arena *arena, const struct outcome *outcomes, size_t count,
-		      size_t found, struct selection *ret)
+/* The tags of a leaf, one copy for all of them. */
+static int unpack_tags(struct arena *arena, const struct leaf *leaf, struct tags *ret)
 {
-	ret->endpoints = arena_array(arena, found, sizeof(*ret->endpoints));
-	ret->skipped = arena_array(arena, count - found, sizeof(*ret->skipped));
-	if (!ret->endpoints || !ret->skipped)
+	const char *packed = leaf_tags(leaf);
+	char *tag;
+
+	*ret = (struct tags){0};
+	if (leaf->tag_count == 0)
+		return 0;
+	ret->names = arena_array(arena, leaf->tag_count, sizeof(*ret->names));
+	tag = arena_text(arena, packed, (size_t)(leaf->text + leaf->length - packed));
+	if (!ret->names || !tag)
 		return -ENOMEM;
+	for (; ret->count < leaf->tag_count; tag += strlen(tag) + 1)
+		ret->names[ret->count++] = tag;
+	return 0;
+}
+
+static int tell_apart(const struct request *request, const struct outcome *outcomes, size_t count,
+		      struct selection *ret)
+{
 	for (size_t i = 0; i < count; i++) {
-		const struct outcome *outcome = &outcomes[i];
-		const char *raw = outcome->document->key;
-		const char *key = arena_printable(arena, raw, strlen(raw));
+		const struct leaf *leaf = outcomes[i].leaf;
+		const char *key = full_key(request, leaf);
+		struct candidate *candidate;
 
 		if (!key)
 			return -ENOMEM;
-		if (outcome->reason) {
-			ret->skipped[ret->skipped_count++] = (struct skipped){key, outcome->reason};
+		if (outcomes[i].reason) {
+			ret->skipped[ret->skipped_count++] = (struct skipped){key,
+									      outcomes[i].reason};
 			continue;
 		}
-		ret->endpoints[ret->endpoint_count] = outcome->candidate;
-		ret->endpoints[ret->endpoint_count++].key = key;
+		candidate = &ret->endpoints[ret->endpoint_count++];
+		*candidate = (struct candidate){
+			.key = key, .endpoint = leaf->endpoint, .weight = leaf->weight};
+		if (unpack_tags(request->arena, leaf, &candidate->tags) < 0)
+			return -ENOMEM;
 	}
 	return 0;
+}
+
+/* With the request's tags made printable. */
+static int select_all(const struct request *request, struct outcome *outcomes,
+		      struct leaf *const *leaves, size_t count, struct selection *ret)
+{
+	size_t found;
+	int r = judge_all(request, outcomes, leaves, count);
+
+	if (r == 0)
+		r = skip_repeated(request, outcomes, count);
+	if (r < 0)
+		return r;
+	found = skip_beyond_limit(outcomes, count);
+	ret->endpoints = arena_array(request->arena, found, sizeof(*ret->endpoints));
+	ret->skipped = arena_array(request->arena, count - found, sizeof(*ret->skipped));
+	if (!ret->endpoints || !ret->skipped)
+		return -ENOMEM;
+	return tell_apart(request, outcomes, count, ret);
+}
+
+int leaves_select(const struct request *request, struct leaf *const *leaves, size_t count,
+		  struct selection *ret)
+{
+	CLEANUP(memory_free) struct outcome *outcomes = NULL;
+	struct request printable = *request;
+	struct selection selection = {0};
+	struct tags tags = {0};
+	size_t capacity = 0;
+	int r;
+
+	*ret = selection;
+	if (count == 0)
+		return 0;
+	printable.tags = &tags;
+	r = array_reserve(&outcomes, &capacity, 0, count, sizeof(*outcomes));
+	if (r == 0)
+		r = printable_tags(request->arena, request->tags, &tags);
+	if (r == 0)
+		r = select_all(&printable, outcomes, leaves, count, &selection);
+	if (r == 0)
+		*ret = selection;
+	return r;
 }
 
 int documents_select(struct arena *arena, const struct document *documents, size_t count,
 		     const struct tags *tags, enum protocol protocol,
 		     const struct admission *admission, struct selection *ret)
 {
-	struct request request = {.arena = arena, .protocol = protocol, .admission = admission};
-	CLEANUP(memory_free) struct outcome *outcomes = NULL;
-	struct selection selection = {0};
-	size_t found, capacity = 0;
+	const struct request request = {
+		.arena = arena,
+		.prefix = "",
+		.tags = tags,
+		.protocol = protocol,
+		.admission = admission,
+	};
+	struct leaf **leaves;
 	int r;
 
-	*ret = selection;
-	if (count == 0)
-		return 0;
-	r = array_reserve(&outcomes, &capacity, 0, count, sizeof(*outcomes));
-	if (r == 0)
-		r = request_tags(&request, tags);
-	if (r == 0)
-		r = judge_all(&request, outcomes, documents, count);
-	if (r == 0)
-		r = skip_repeated(arena, outcomes, count);
+	*ret = (struct selection){0};
+	r = leaves_new(documents, count, 0, &leaves);
 	if (r < 0)
 		return r;
-	found = skip_beyond_limit(outcomes, count);
-	r = tell_apart(arena, outcomes, count, found, &selection);
-	if (r == 0)
-		*ret = selection;
+	r = leaves_select(&request, leaves, count, ret);
+	leaves_free(leaves, count);
 	return r;
 }
