@@ -205,9 +205,17 @@ scripts:
 	$(Q)shellcheck $(SCRIPTS)
 	$(call ok,$@)
 
+# With the sanitizers' flags, for tests of leaks, and, with
+# DRAGOMAN=build/sanitize/dragoman, for all of them.
+.PHONY: sanitized
+sanitized:
+	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/sanitize HARDENING= CFLAGS='-O1 -g' SANITIZE='$(SANITIZERS)' all
+
+DRAGOMAN ?= $(PROGRAM)
 .PHONY: integration
-integration: all probes
-	$(Q)DRAGOMAN='$(abspath $(PROGRAM))' DRAGOMAN_PROBES='$(abspath $(BUILD)/integration)' \
+integration: all probes sanitized
+	$(Q)DRAGOMAN='$(abspath $(DRAGOMAN))' DRAGOMAN_PROBES='$(abspath $(BUILD)/integration)' \
+		DRAGOMAN_SANITIZED='$(abspath $(BUILD)/sanitize/dragoman)' \
 		$(PYTHON) -B -m pytest -p no:cacheprovider $(PYTEST_FLAGS) integration
 
 # --- More, for those who look closer ----------------------------------------
