@@ -24,6 +24,8 @@ from lab.namespaces import Namespaces
 from lab.processes import run
 
 MIB = 1 << 20
+# AddressSanitizer keeps what was freed for a while.
+MEMORY_MAX = (600 if "ASAN_OPTIONS" in os.environ else 200) * MIB
 
 
 @pytest.fixture(scope="module")
@@ -423,7 +425,7 @@ def test_bad_input_answer_of_100_mib_is_refused_in_little_memory(standing, schem
         done, memory = measured(Dragoman(f"{scheme}://{server.address}"), "reconcile", "--json",
                                 "--netns", standing, "-b", "WEB=web;80")
     assert_read_failed(server.address, done, standing, before)
-    assert memory < 200 * MIB
+    assert memory < MEMORY_MAX
 
 
 def test_bad_input_host_that_refuses_changes_nothing(standing):
@@ -467,7 +469,7 @@ def test_bad_input_file_registry_is_named(standing, tmp_path, name, said):
     shown = str(path).replace("%1b", "\\x1b")
     assert_read_failed(shown, done, standing, before)
     assert said in done.errors[0]
-    assert memory < 300 * MIB
+    assert memory < 2 * MEMORY_MAX
 
 
 @pytest.mark.parametrize(("content", "said"), [
