@@ -14,23 +14,28 @@
 
 /*
  * Requests are small and answers fit into the socket's buffer: a connection
- * reads until a request is whole, and writes its answer at once.
+ * reads until a request is whole, and writes its answer at once. Where the
+ * request has a chunked body, all that comes in later is chunks of it.
  */
 
-struct connection {
+struct http_connection {
 	struct http_server *server;
-	LIST_ENTRY(connection) entry;
+	LIST_ENTRY(http_connection) entry;
 	struct loop_source *source;
 	struct text request;
+	bool chunked;
+	bool taking, closed; /* in take_chunks(), which frees it then */
 	int fd;
 };
 
 struct http_server {
 	struct loop *loop;
 	struct loop_source *source;
-	LIST_HEAD(, connection) connections;
+	LIST_HEAD(, http_connection) connections;
 	http_server_function *function;
 	void *user;
+	struct http_server_functions functions;
+	struct http_connection *called;
 	size_t count;
 	int fd;
 	char address[32];
@@ -43,8 +48,15 @@ static void must(bool condition)
 		abort();
 }
 
-static void connection_free(struct connection *connection)
+static void connection_free(struct http_connection *connection)
 {
+	const struct http_server *server = connection->server;
+
+	if (server->functions.on_close && !connection->closed)
+		server->functions.on_close(connection, server->user);
+	connection->closed = true;
+	if (connection->taking)
+		return;
 	LIST_REMOVE(connection, entry);
 	loop_source_free(connection->source);
 	fd_close(&connection->fd);
@@ -61,14 +73,74 @@ static bool request_is_whole(const struct text *request)
 	return end && request->length >= (size_t)(end - request->data) + 4 + body;
 }
 
-static void on_request(struct loop_source *source, int fd, unsigned events, void *user)
+static void request_drop(struct text *request, size_t length)
 {
-	struct connection *connection = user;
+	struct text rest = {0};
+
+	text_add(&rest, request->data + length, request->length - length);
+	text_done(request);
+	*request = rest;
+}
+
+/* Returns whether there was a whole chunk. */
+static bool take_chunk(struct http_connection *connection)
+{
+	const struct http_server *server = connection->server;
+	struct text *request = &connection->request;
+	CLEANUP(memory_free) char *chunk = NULL;
+	char *end = NULL;
+	size_t size = request->length ? strtoul(request->data, &end, 16) : 0;
+
+	if (!end || request->length < (size_t)(end - request->data) + 2 + size + 2)
+		return false;
+	chunk = strndup(end + 2, size);
+	must(chunk != NULL);
+	request_drop(request, (size_t)(end - request->data) + 2 + size + 2);
+	if (server->functions.on_chunk)
+		server->functions.on_chunk(connection, chunk, server->user);
+	return true;
+}
+
+static void take_chunks(struct http_connection *connection)
+{
+	connection->taking = true;
+	while (!connection->closed && take_chunk(connection))
+		;
+	connection->taking = false;
+	if (connection->closed)
+		connection_free(connection);
+}
+
+static void take_request(struct http_connection *connection)
+{
 	struct http_server *server = connection->server;
 	CLEANUP(text_done) struct text answer = {0};
-	char chunk[65536];
-	ssize_t length = read(fd, chunk, sizeof(chunk));
-	bool kept;
+	const char *head = connection->request.data;
+	bool chunked = strstr(head, "Transfer-Encoding: chunked") != NULL, kept;
+
+	server->count++;
+	server->called = connection;
+	kept = server->function(server, head, &answer, server->user);
+	server->called = NULL;
+	if (chunked)
+		request_drop(&connection->request, (size_t)(strstr(head, "\r\n\r\n") - head) + 4);
+	else
+		text_done(&connection->request);
+	connection->chunked = chunked;
+	if (answer.length > 0 && send(connection->fd, answer.data, answer.length, MSG_NOSIGNAL) !=
+					 (ssize_t)answer.length)
+		kept = false;
+	if (!kept)
+		connection_free(connection);
+	else if (chunked)
+		take_chunks(connection);
+}
+
+static void on_request(struct loop_source *source, int fd, unsigned events, void *user)
+{
+	struct http_connection *connection = user;
+	char piece[65536];
+	ssize_t length = read(fd, piece, sizeof(piece));
 
 	(void)source;
 	(void)events;
@@ -76,23 +148,44 @@ static void on_request(struct loop_source *source, int fd, unsigned events, void
 		connection_free(connection);
 		return;
 	}
-	text_add(&connection->request, chunk, (size_t)length);
-	if (!request_is_whole(&connection->request))
-		return;
-	server->count++;
-	kept = server->function(server, connection->request.data, &answer, server->user);
-	text_done(&connection->request);
-	if (answer.length > 0 &&
-	    send(fd, answer.data, answer.length, MSG_NOSIGNAL) != (ssize_t)answer.length)
-		kept = false;
-	if (!kept)
-		connection_free(connection);
+	text_add(&connection->request, piece, (size_t)length);
+	if (connection->chunked)
+		take_chunks(connection);
+	else if (request_is_whole(&connection->request))
+		take_request(connection);
+}
+
+struct http_connection *http_server_connection(const struct http_server *server)
+{
+	return server->called;
+}
+
+void http_connection_send(struct http_connection *connection, const char *data, size_t length)
+{
+	while (length > 0) {
+		ssize_t sent = send(connection->fd, data, length, MSG_NOSIGNAL);
+
+		must(sent > 0);
+		data += sent;
+		length -= (size_t)sent;
+	}
+}
+
+void http_connection_close(struct http_connection *connection)
+{
+	connection_free(connection);
+}
+
+void http_server_set_functions(struct http_server *server,
+			       const struct http_server_functions *functions)
+{
+	server->functions = *functions;
 }
 
 static void on_connection(struct loop_source *source, int fd, unsigned events, void *user)
 {
 	struct http_server *server = user;
-	struct connection *connection = calloc(1, sizeof(*connection));
+	struct http_connection *connection = calloc(1, sizeof(*connection));
 
 	(void)source;
 	(void)events;
@@ -131,7 +224,7 @@ struct http_server *http_server_new(struct loop *loop, http_server_function *fun
 
 void http_server_free(struct http_server *server)
 {
-	struct connection *connection, *next;
+	struct http_connection *connection, *next;
 
 	if (!server)
 		return;

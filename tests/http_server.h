@@ -28,6 +28,26 @@ typedef bool http_server_function(struct http_server *server, const char *reques
 struct http_server *http_server_new(struct loop *loop, http_server_function *function, void *user);
 void http_server_free(struct http_server *server);
 
+/* A connection, for answers that go on after the function of the request is back. */
+struct http_connection;
+
+/* The one whose function runs. It stands until it is closed from either side. */
+struct http_connection *http_server_connection(const struct http_server *server);
+void http_connection_send(struct http_connection *connection, const char *data, size_t length);
+void http_connection_close(struct http_connection *connection);
+
+/*
+ * A request with a chunked body goes to the server's function as soon as its
+ * head is there; each chunk of the body then goes to `on_chunk`. `on_close`
+ * tells of connections that go, whoever closed them. Both may be NULL.
+ */
+struct http_server_functions {
+	void (*on_chunk)(struct http_connection *connection, const char *chunk, void *user);
+	void (*on_close)(struct http_connection *connection, void *user);
+};
+void http_server_set_functions(struct http_server *server,
+			       const struct http_server_functions *functions);
+
 /* "127.0.0.1:PORT" */
 const char *http_server_address(const struct http_server *server);
 

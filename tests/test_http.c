@@ -22,6 +22,7 @@ struct fixture {
 	struct http_client *client;
 	struct http_request *requests[REQUESTS];
 	const char *wrong; /* what serve() does instead of an echo */
+	bool keep_wrong;   /* and the connection stays */
 	size_t calls;
 	long status;
 	struct text body;
@@ -29,6 +30,20 @@ struct fixture {
 	struct error error;
 	enum { KEEP, CANCEL_ALL, FREE_CLIENT } in_done;
 };
+
+/* A stream: what came of it, and what is done on the way. */
+
+struct stream {
+	struct fixture *fixture;
+	struct http_connection *connection;
+	struct text chunks, data;
+	size_t heads;
+	long status;
+	enum { READ_ON, CANCEL_IN_HEAD, CANCEL_IN_DATA, FREE_IN_DATA } manner;
+	size_t data_calls;
+};
+
+static struct stream stream;
 
 /* Echoes the request's body. */
 static bool serve(struct http_server *server, const char *request, struct text *answer, void *user)
@@ -39,7 +54,7 @@ static bool serve(struct http_server *server, const char *request, struct text *
 	(void)server;
 	if (fixture->wrong) {
 		text_puts(answer, fixture->wrong);
-		return false;
+		return fixture->keep_wrong;
 	}
 	text_printf(answer, "HTTP/1.1 201 Created\r\nX-Index: 7 \r\nContent-Length: %zu\r\n\r\n%s",
 		    strlen(body + 4), body + 4);
@@ -63,6 +78,8 @@ static int teardown(void **state)
 
 	http_client_free(fixture->client);
 	http_server_free(fixture->server);
+	text_done(&stream.chunks);
+	text_done(&stream.data);
 	loop_free(fixture->loop);
 	text_done(&fixture->body);
 	free(fixture);
@@ -118,6 +135,139 @@ static void test_http_post_of_a_body_gets_status_header_and_answer(void **state)
 	assert_int_equal(fixture->status, 201);
 	assert_string_equal(fixture->header, "7");
 	assert_string_equal(fixture->body.data, "0123456789abcdef");
+}
+
+static void on_chunk(struct http_connection *connection, const char *chunk, void *user)
+{
+	(void)user;
+	stream.connection = connection;
+	text_printf(&stream.chunks, "[%s]", chunk);
+	loop_stop(stream.fixture->loop);
+}
+
+static void on_head(struct http_request *request, long status, void *user)
+{
+	struct fixture *fixture = user;
+
+	stream.heads++;
+	stream.status = status;
+	assert_string_equal(http_request_header(request, "x-index"), "9");
+	if (stream.manner == CANCEL_IN_HEAD)
+		http_cancel(request);
+	loop_stop(fixture->loop);
+}
+
+static void on_data(struct http_request *request, const char *data, size_t length, void *user)
+{
+	struct fixture *fixture = user;
+
+	stream.data_calls++;
+	text_add(&stream.data, data, length);
+	if (stream.manner == CANCEL_IN_DATA)
+		http_cancel(request);
+	else if (stream.manner == FREE_IN_DATA)
+		http_client_free(TAKE(fixture->client));
+	loop_stop(fixture->loop);
+}
+
+static void start_stream(struct fixture *fixture, const char *wrong, struct http_request **ret)
+{
+	const struct http_server_functions functions = {.on_chunk = on_chunk};
+	char url[64];
+	struct http_call call = {
+		.name = "the server",
+		.url = url,
+		.headers = (const char *const[]){"Connection: close", "Expect:", NULL},
+		.body = "first",
+		.body_length = 5,
+		.keep_upload_open = true,
+		.answer_max = 16,
+		.on_head = on_head,
+		.on_data = on_data,
+		.on_done = on_done,
+		.user_data = fixture};
+
+	text_done(&stream.chunks);
+	text_done(&stream.data);
+	stream = (struct stream){.fixture = fixture, .manner = stream.manner};
+	fixture->wrong = wrong;
+	fixture->keep_wrong = true;
+	http_server_set_functions(fixture->server, &functions);
+	(void)snprintf(url, sizeof(url), "http://%s/x", http_server_address(fixture->server));
+	assert_int_equal(http_start(fixture->client, &call, ret, NULL), 0);
+}
+
+static void run_until_chunks(struct fixture *fixture, const char *chunks)
+{
+	while (!stream.chunks.data || strcmp(stream.chunks.data, chunks) != 0)
+		assert_int_equal(loop_run(fixture->loop), 0);
+}
+
+#define STREAM_HEAD "HTTP/1.1 200 OK\r\nX-Index: 9\r\n\r\n"
+
+static void test_http_stream_with_an_open_upload_goes_both_ways(void **state)
+{
+	struct fixture *fixture = *state;
+	struct http_request *request;
+
+	stream.manner = READ_ON;
+	start_stream(fixture, STREAM_HEAD, &request);
+	run_until_chunks(fixture, "[first]");
+	while (stream.heads == 0)
+		assert_int_equal(loop_run(fixture->loop), 0);
+	assert_int_equal(stream.status, 200);
+	assert_int_equal(stream.data_calls, 0);
+	assert_int_equal(http_send(request, "second", 6), 0);
+	run_until_chunks(fixture, "[first][second]");
+	/* More than answer_max, which is not of a stream. */
+	http_connection_send(stream.connection, "0123456789abcdefghij", 20);
+	while (stream.data.length < 20)
+		assert_int_equal(loop_run(fixture->loop), 0);
+	assert_string_equal(stream.data.data, "0123456789abcdefghij");
+	assert_int_equal(http_send(request, "third", 5), 0);
+	run_until_chunks(fixture, "[first][second][third]");
+	assert_int_equal(fixture->calls, 0);
+	http_connection_send(stream.connection, "end", 3);
+	http_connection_close(stream.connection);
+	while (fixture->calls == 0)
+		assert_int_equal(loop_run(fixture->loop), 0);
+	assert_string_equal(stream.data.data, "0123456789abcdefghijend");
+	assert_int_equal(fixture->body.length, 0);
+	assert_int_equal(stream.heads, 1);
+}
+
+static void test_http_stream_of_a_failure_gathers_its_body(void **state)
+{
+	struct fixture *fixture = *state;
+	struct http_request *request;
+
+	stream.manner = READ_ON;
+	start_stream(fixture, "HTTP/1.1 503 No\r\nX-Index: 9\r\nContent-Length: 4\r\n\r\nbusy",
+		     &request);
+	while (fixture->calls == 0)
+		assert_int_equal(loop_run(fixture->loop), 0);
+	assert_int_equal(fixture->status, 503);
+	assert_string_equal(fixture->body.data, "busy");
+	assert_int_equal(stream.data_calls, 0);
+}
+
+static void test_http_stream_ended_in_its_own_functions_calls_none_more(void **state)
+{
+	static const int manners[] = {CANCEL_IN_HEAD, CANCEL_IN_DATA, FREE_IN_DATA};
+	struct fixture *fixture = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(manners); i++) {
+		struct http_request *request;
+
+		stream.manner = manners[i];
+		start_stream(fixture, STREAM_HEAD "data", &request);
+		while (stream.heads == 0 ||
+		       (stream.manner != CANCEL_IN_HEAD && stream.data_calls == 0))
+			assert_int_equal(loop_run(fixture->loop), 0);
+		assert_int_equal(stream.heads, 1);
+		assert_int_equal(stream.data_calls, stream.manner == CANCEL_IN_HEAD ? 0 : 1);
+	}
+	assert_int_equal(fixture->calls, 0);
 }
 
 static void test_http_get_of_nothing_gets_an_empty_body(void **state)
@@ -208,6 +358,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_http_post_of_a_body_gets_status_header_and_answer),
 		TEST(test_http_get_of_nothing_gets_an_empty_body),
+		TEST(test_http_stream_with_an_open_upload_goes_both_ways),
+		TEST(test_http_stream_of_a_failure_gathers_its_body),
+		TEST(test_http_stream_ended_in_its_own_functions_calls_none_more),
 		TEST(test_http_answer_that_is_not_whole_is_an_error),
 		TEST(test_http_answer_with_endless_headers_is_an_error),
 		TEST(test_http_requests_cancelled_in_on_done_are_never_called),

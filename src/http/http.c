@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "dragoman/http/http.h"
 
-#include <curl/curl.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -16,6 +15,7 @@
 #include "dragoman/base/log.h"
 #include "dragoman/base/memory.h"
 #include "dragoman/base/text.h"
+#include "request.h"
 
 /*
  * Theory of operation
@@ -31,38 +31,19 @@
  * be started, cancelled or freed. A client freed by an on_done stands, empty,
  * until that on_done is back.
  *
- * A streaming request (a watch) joins as one more function of struct
- * http_call: on_data, called from client_deliver() like on_done.
+ * A stream is a request with on_data. What comes in is kept in its body only
+ * until libcurl has returned; the requests with such news wait in `news`, and
+ * are called before those that have ended. An upload that stays open is read
+ * by libcurl (on_curl_read) until nothing is left to send; then it is paused,
+ * and http_send() wakes it. It ends with the answer.
  */
-
-enum { HEADERS_MAX = 64 * 1024 };
-enum request_state { REQUEST_ACTIVE, REQUEST_FINISHED, REQUEST_CALLED };
-
-struct http_request {
-	struct http_client *client;
-	TAILQ_ENTRY(http_request) entry; /* in active or finished */
-	enum request_state state;
-	CURL *easy;
-	CURLcode result;
-	struct curl_slist *headers;
-	char *name;
-	struct text body;
-	size_t answer_max;
-	size_t header_length;
-	bool too_long;
-	http_done_function *on_done;
-	void *user;
-	char failure[CURL_ERROR_SIZE];
-};
-
-TAILQ_HEAD(request_queue, http_request);
 
 struct http_client {
 	struct loop *loop;
 	struct loop_source *timer;
 	CURLM *multi;
 	char *ca, *cert, *key;
-	struct request_queue active, finished;
+	struct request_queue active, finished, news;
 	bool calling, freed;
 };
 
@@ -71,6 +52,11 @@ static void request_end(struct http_request *request)
 {
 	struct http_client *client = request->client;
 
+	/* Or what removing it from libcurl does to its socket would bring news. */
+	request->upload_open = false;
+	if (request->has_news)
+		TAILQ_REMOVE(&client->news, request, news_entry);
+	request->has_news = false;
 	switch (request->state) {
 	case REQUEST_ACTIVE:
 		(void)curl_multi_remove_handle(client->multi, request->easy);
@@ -90,6 +76,7 @@ static void request_free(struct http_request *request)
 		curl_easy_cleanup(request->easy);
 	curl_slist_free_all(request->headers);
 	text_done(&request->body);
+	text_done(&request->upload);
 	free(request->name);
 	free(request);
 }
@@ -98,82 +85,12 @@ static void request_finish(struct http_request *request, CURLcode result)
 {
 	struct http_client *client = request->client;
 
-	request_end(request);
+	request->upload_open = false;
+	(void)curl_multi_remove_handle(client->multi, request->easy);
+	TAILQ_REMOVE(&client->active, request, entry);
 	request->result = result;
 	request->state = REQUEST_FINISHED;
 	TAILQ_INSERT_TAIL(&client->finished, request, entry);
-}
-
-static const struct {
-	CURLcode result;
-	int code;
-	enum error_class class;
-} failures[] = {
-	{CURLE_OUT_OF_MEMORY, -ENOMEM, ERROR_FATAL},
-	{CURLE_OPERATION_TIMEDOUT, -ETIMEDOUT, ERROR_TRANSIENT},
-	{CURLE_COULDNT_CONNECT, -ECONNREFUSED, ERROR_TRANSIENT},
-	{CURLE_COULDNT_RESOLVE_HOST, -EHOSTUNREACH, ERROR_TRANSIENT},
-	{CURLE_PARTIAL_FILE, -ECONNRESET, ERROR_TRANSIENT},
-	{CURLE_GOT_NOTHING, -ECONNRESET, ERROR_TRANSIENT},
-	{CURLE_RECV_ERROR, -ECONNRESET, ERROR_TRANSIENT},
-	{CURLE_SEND_ERROR, -ECONNRESET, ERROR_TRANSIENT},
-	{CURLE_PEER_FAILED_VERIFICATION, -EPROTO, ERROR_INVALID},
-	{CURLE_SSL_CONNECT_ERROR, -EPROTO, ERROR_INVALID},
-	{CURLE_SSL_CACERT_BADFILE, -EINVAL, ERROR_INVALID},
-	{CURLE_SSL_CERTPROBLEM, -EINVAL, ERROR_INVALID},
-};
-
-/* What OpenSSL has to say about it (TLS 1.3 tells after the handshake) is not for people. */
-static bool failure_is_of_client_certificate(const char *text)
-{
-	return strstr(text, "alert bad certificate") ||
-	       strstr(text, "alert certificate required") || strstr(text, "alert unknown ca");
-}
-
-static void failure_describe(const struct http_request *request, char *into, size_t size)
-{
-	const char *text = request->failure;
-	long number = 0;
-	size_t length;
-
-	if (request->result == CURLE_COULDNT_CONNECT &&
-	    curl_easy_getinfo(request->easy, CURLINFO_OS_ERRNO, &number) == CURLE_OK && number > 0)
-		text = strerror((int)number);
-	/* Releases of libcurl say this in words that differ, and not for people. */
-	if (request->result == CURLE_PARTIAL_FILE)
-		text = "the answer was cut off";
-	if (!*text)
-		text = curl_easy_strerror(request->result);
-	if (failure_is_of_client_certificate(text))
-		text = "the server refuses our client certificate, or that there is none";
-	length = strlen(text);
-	while (length > 0 && text[length - 1] == ' ')
-		length--;
-	/* It may quote a certificate's names, which are the other side's text. */
-	(void)text_printable(into, size, text, length);
-}
-
-static int request_failure(const struct http_request *request, struct error *error)
-{
-	char text[CURL_ERROR_SIZE * 2];
-
-	if (request->too_long || request->result == CURLE_FILESIZE_EXCEEDED)
-		return error_set(error, -EFBIG, ERROR_INVALID,
-				 "%s: the answer is longer than %zu bytes", request->name,
-				 request->answer_max);
-	if (request->header_length > HEADERS_MAX)
-		return error_set(error, -EIO, ERROR_TRANSIENT,
-				 "%s: the answer's headers are longer than %d bytes", request->name,
-				 HEADERS_MAX);
-	if (request->body.failed)
-		return error_no_memory(error);
-	failure_describe(request, text, sizeof(text));
-	for (size_t i = 0; i < ARRAY_SIZE(failures); i++) {
-		if (failures[i].result == request->result)
-			return error_set(error, failures[i].code, failures[i].class, "%s: %s",
-					 request->name, text);
-	}
-	return error_set(error, -EIO, ERROR_TRANSIENT, "%s: %s", request->name, text);
 }
 
 static void request_call(struct http_request *request)
@@ -203,11 +120,65 @@ static void client_destroy(struct http_client *client)
 	curl_global_cleanup();
 }
 
+/* Whether bytes go to on_data: the body of an answer that is none of success is gathered. */
+static bool request_is_streaming(const struct http_request *request)
+{
+	long status = 0;
+
+	(void)curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &status);
+	return request->on_data && status >= 200 && status < 300;
+}
+
+static void request_add_news(struct http_request *request)
+{
+	if (request->has_news)
+		return;
+	request->has_news = true;
+	TAILQ_INSERT_TAIL(&request->client->news, request, news_entry);
+}
+
+static int request_resume(struct http_request *request)
+{
+	if (!request->upload_paused || request->state != REQUEST_ACTIVE)
+		return 0;
+	request->upload_paused = false;
+	return curl_easy_pause(request->easy, CURLPAUSE_CONT) == CURLE_OK ? 0 : -EIO;
+}
+
+/* Either function may cancel the request, which then is freed here. */
+static void request_call_news(struct http_request *request)
+{
+	http_head_function *on_head = TAKE(request->on_head);
+	CLEANUP(text_done) struct text data = {0};
+	long status = 0;
+
+	if (request->answer_ended)
+		(void)request_resume(request);
+	if (request_is_streaming(request)) {
+		data = request->body;
+		request->body = (struct text){0};
+	}
+	request->in_news = true;
+	(void)curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &status);
+	if (on_head)
+		on_head(request, status, request->user);
+	if (request->state != REQUEST_CALLED && data.length > 0)
+		request->on_data(request, data.data, data.length, request->user);
+	request->in_news = false;
+	if (request->state == REQUEST_CALLED)
+		request_free(request);
+}
+
 static void client_deliver(struct http_client *client)
 {
 	struct http_request *request;
 
 	client->calling = true;
+	while (!client->freed && (request = TAILQ_FIRST(&client->news))) {
+		TAILQ_REMOVE(&client->news, request, news_entry);
+		request->has_news = false;
+		request_call_news(request);
+	}
 	while (!client->freed && (request = TAILQ_FIRST(&client->finished))) {
 		TAILQ_REMOVE(&client->finished, request, entry);
 		request->state = REQUEST_CALLED;
@@ -269,6 +240,24 @@ static void on_loop_io(struct loop_source *source, int fd, unsigned events, void
 	client_settle(client, curl_multi_socket_action(client->multi, fd, what, &running));
 }
 
+/*
+ * An answer that ends, or is cut off, does not end a request whose upload is
+ * paused: libcurl only stops reading. That is seen here, and ends the upload.
+ */
+static void note_end_of_answer(CURL *easy, int what)
+{
+	struct http_request *request;
+	char *private = NULL;
+
+	(void)curl_easy_getinfo(easy, CURLINFO_PRIVATE, &private);
+	request = (struct http_request *)(void *)private;
+	if (!request || !request->upload_open || request->header_length == 0 || what & CURL_POLL_IN)
+		return;
+	request->answer_ended = true;
+	if (request->state == REQUEST_ACTIVE)
+		request_add_news(request);
+}
+
 /* CURLMOPT_SOCKETFUNCTION(3) */
 static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *user, void *socket_user)
 {
@@ -276,7 +265,7 @@ static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *user, vo
 	struct loop_source *source = socket_user;
 	unsigned events = 0;
 
-	(void)easy;
+	note_end_of_answer(easy, what);
 	if (what == CURL_POLL_REMOVE) {
 		(void)curl_multi_assign(client->multi, fd, NULL);
 		loop_source_free(source);
@@ -311,24 +300,55 @@ static size_t on_curl_body(char *data, size_t size, size_t count, void *user)
 {
 	struct http_request *request = user;
 	size_t length = size * count;
+	bool streaming = request_is_streaming(request);
 
-	if (length > request->answer_max - request->body.length) {
+	if (!streaming && length > request->answer_max - request->body.length) {
 		request->too_long = true;
 		return 0;
 	}
 	text_add(&request->body, data, length);
+	if (streaming)
+		request_add_news(request);
 	return request->body.failed ? 0 : length;
 }
 
-/* CURLOPT_HEADERFUNCTION(3): libcurl keeps them; here they are only counted. */
+/* CURLOPT_HEADERFUNCTION(3): libcurl keeps them; here they are counted, and their end seen. */
 /* NOLINTNEXTLINE(readability-non-const-parameter): libcurl's own type */
 static size_t on_curl_header(char *data, size_t size, size_t count, void *user)
 {
 	struct http_request *request = user;
+	long status = 0;
 
 	(void)data;
 	request->header_length += size * count;
-	return request->header_length > HEADERS_MAX ? 0 : size * count;
+	if (request->header_length > HEADERS_MAX)
+		return 0;
+	(void)curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &status);
+	/* The empty line behind the last one; "100 Continue" is no answer yet. */
+	if (request->on_head && size * count == strlen("\r\n") && status >= 200)
+		request_add_news(request);
+	return size * count;
+}
+
+/* CURLOPT_READFUNCTION(3) */
+static size_t on_curl_read(char *into, size_t size, size_t count, void *user)
+{
+	struct http_request *request = user;
+	struct text *upload = &request->upload;
+	size_t left = upload->length - request->uploaded;
+	size_t length = left < size * count ? left : size * count;
+
+	if (left == 0 && request->answer_ended)
+		return 0;
+	if (left == 0) {
+		text_done(upload);
+		request->uploaded = 0;
+		request->upload_paused = true;
+		return CURL_READFUNC_PAUSE;
+	}
+	memcpy(into, upload->data + request->uploaded, length);
+	request->uploaded += length;
+	return length;
 }
 
 static int file_check(const char *what, const char *path, struct error *error)
@@ -399,6 +419,7 @@ int http_client_new(struct loop *loop, const struct http_tls *tls, struct http_c
 	client->loop = loop;
 	TAILQ_INIT(&client->active);
 	TAILQ_INIT(&client->finished);
+	TAILQ_INIT(&client->news);
 	if (tls)
 		code = client_set_tls(client, tls, error);
 	if (code == 0 && (code = client_set_multi(client)) < 0)
@@ -502,30 +523,54 @@ static CURLcode request_set_tls(struct http_request *request)
 	return result;
 }
 
-static CURLcode request_set_headers(struct http_request *request, const char *const *headers)
+static CURLcode request_add_header(struct http_request *request, const char *header)
 {
+	struct curl_slist *grown = curl_slist_append(request->headers, header);
+
+	if (!grown)
+		return CURLE_OUT_OF_MEMORY;
+	request->headers = grown;
+	return CURLE_OK;
+}
+
+static CURLcode request_set_headers(struct http_request *request, const struct http_call *call)
+{
+	const char *const *header = call->headers;
 	CURLcode result = CURLE_OK;
 
-	for (; headers && *headers; headers++) {
-		struct curl_slist *grown = curl_slist_append(request->headers, *headers);
-
-		if (!grown)
-			return CURLE_OUT_OF_MEMORY;
-		request->headers = grown;
-	}
+	for (; header && *header && result == CURLE_OK; header++)
+		result = request_add_header(request, *header);
+	if (call->keep_upload_open && result == CURLE_OK)
+		result = request_add_header(request, "Transfer-Encoding: chunked");
 	if (request->headers)
 		SET(CURLOPT_HTTPHEADER, request->headers);
 	return result;
 }
 
+static CURLcode request_set_body(struct http_request *request, const struct http_call *call)
+{
+	CURLcode result = CURLE_OK;
+
+	if (call->keep_upload_open) {
+		SET(CURLOPT_POST, 1L);
+		SET(CURLOPT_READFUNCTION, on_curl_read);
+		SET(CURLOPT_READDATA, request);
+	} else if (call->body) {
+		SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)call->body_length);
+		SET(CURLOPT_COPYPOSTFIELDS, call->body);
+	}
+	return result;
+}
+
 static CURLcode request_set_call(struct http_request *request, const struct http_call *call)
 {
-	CURLcode result = request_set_headers(request, call->headers);
+	CURLcode result = request_set_headers(request, call);
 
 	SET(CURLOPT_URL, call->url);
 	if (call->unix_socket)
 		SET(CURLOPT_UNIX_SOCKET_PATH, call->unix_socket);
-	SET(CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)call->answer_max);
+	if (!call->on_data)
+		SET(CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)call->answer_max);
 	if (call->timeout)
 		SET(CURLOPT_TIMEOUT_MS, milliseconds(call->timeout));
 	if (call->connect_timeout)
@@ -534,10 +579,6 @@ static CURLcode request_set_call(struct http_request *request, const struct http
 		SET(CURLOPT_HTTPAUTH, (long)CURLAUTH_BASIC);
 		SET(CURLOPT_USERNAME, call->user);
 		SET(CURLOPT_PASSWORD, call->password ? call->password : "");
-	}
-	if (call->body) {
-		SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)call->body_length);
-		SET(CURLOPT_COPYPOSTFIELDS, call->body);
 	}
 	return result;
 }
@@ -548,9 +589,13 @@ static int request_prepare(struct http_request *request, const struct http_call 
 	CURLcode result;
 
 	request->easy = curl_easy_init();
-	if (!request->easy || copy(call->name, &request->name) < 0)
+	if (call->keep_upload_open)
+		text_add(&request->upload, call->body ? call->body : "", call->body_length);
+	if (!request->easy || request->upload.failed || copy(call->name, &request->name) < 0)
 		return error_no_memory(error);
-	result = request_set_manners(request);
+	result = request_set_body(request, call);
+	if (result == CURLE_OK)
+		result = request_set_manners(request);
 	if (result == CURLE_OK)
 		result = request_set_functions(request);
 	if (result == CURLE_OK)
@@ -576,6 +621,9 @@ int http_start(struct http_client *client, const struct http_call *call, struct 
 		return error_no_memory(error);
 	request->client = client;
 	request->answer_max = call->answer_max;
+	request->upload_open = call->keep_upload_open;
+	request->on_head = call->on_head;
+	request->on_data = call->on_data;
 	request->on_done = call->on_done;
 	request->user = call->user_data;
 	code = request_prepare(request, call, error);
@@ -604,10 +652,22 @@ const char *http_request_header(const struct http_request *request, const char *
 	return header->value;
 }
 
+int http_send(struct http_request *request, const char *data, size_t length)
+{
+	if (request->state != REQUEST_ACTIVE)
+		return -EPIPE;
+	text_add(&request->upload, data, length);
+	if (request->upload.failed)
+		return -ENOMEM;
+	return request_resume(request);
+}
+
 void http_cancel(struct http_request *request)
 {
 	if (!request || request->state == REQUEST_CALLED)
 		return;
 	request_end(request);
-	request_free(request);
+	request->state = REQUEST_CALLED;
+	if (!request->in_news)
+		request_free(request);
 }

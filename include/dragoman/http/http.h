@@ -11,6 +11,7 @@
  * environment (http_proxy...) are not used.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -63,6 +64,18 @@ struct http_answer {
 typedef void http_done_function(struct http_request *request, const struct http_answer *answer,
 				const struct error *error, void *user);
 
+/* Called once, where given, when the head of the answer is there. As http_data_function. */
+typedef void http_head_function(struct http_request *request, long status, void *user);
+
+/*
+ * Called with bytes of the body as they come in, cut anywhere. Borrowed for
+ * the call; it may start and cancel any request, this one too, or free the
+ * client. Only an answer of success (2xx) is given so; the body of any other
+ * is gathered for on_done. http_request_header() may be asked.
+ */
+typedef void http_data_function(struct http_request *request, const char *data, size_t length,
+				void *user);
+
 struct http_call {
 	const char *name; /* for messages: "http://127.0.0.1:2379" */
 	const char *url;
@@ -70,11 +83,18 @@ struct http_call {
 	const char *const *headers; /* "Name: value", NULL-terminated, or NULL */
 	const char *body;           /* sent by POST where not NULL */
 	size_t body_length;
-	size_t answer_max;        /* bytes of the answer's body */
+	/*
+	 * The upload (a POST, chunked) does not end with body, which may be NULL;
+	 * http_send() adds to it for as long as the request lives.
+	 */
+	bool keep_upload_open;
+	size_t answer_max;        /* bytes of the answer's body, where it is gathered */
 	uint64_t timeout;         /* nanoseconds for the whole request; 0: none */
 	uint64_t connect_timeout; /* nanoseconds to connect; 0: the whole */
 	const char *user;         /* basic authentication, or NULL */
 	const char *password;
+	http_head_function *on_head; /* or NULL */
+	http_data_function *on_data; /* NULL: the body is gathered for on_done */
 	http_done_function *on_done;
 	void *user_data;
 };
@@ -86,7 +106,15 @@ struct http_call {
 int http_start(struct http_client *client, const struct http_call *call, struct http_request **ret,
 	       struct error *error);
 
-/* A header of the answer, within on_done; NULL where there is none. Borrowed for the call. */
+/*
+ * Adds to the upload of a request that keeps it open; data is copied. Returns
+ * 0, -ENOMEM, -EPIPE (the request has ended), or -EIO (libcurl refuses); what
+ * became of the bytes on their way only shows in on_done.
+ */
+int http_send(struct http_request *request, const char *data, size_t length);
+
+/* A header of the answer, within any of its functions; NULL where there is none. Borrowed for the
+ * call. */
 const char *http_request_header(const struct http_request *request, const char *name);
 
 /* Ends a request without calling its functions; NULL is fine. */
