@@ -194,6 +194,73 @@ static void test_decode_of_what_was_encoded_is_the_same(void **state)
 	}
 }
 
+/* The index-th rule of a chain in a batch. */
+static const struct nlmsghdr *find_rule(const struct batch *batch, const char *chain,
+					unsigned index)
+{
+	int length = (int)batch->length;
+
+	for (const struct nlmsghdr *message = (const void *)batch->data;
+	     mnl_nlmsg_ok(message, length); message = mnl_nlmsg_next(message, &length)) {
+		if (message->nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWRULE))
+			continue;
+		attr_for_each_message (attr, message, sizeof(struct nfgenmsg)) {
+			if (mnl_attr_get_type(attr) == NFTA_RULE_CHAIN &&
+			    strcmp(mnl_attr_get_str(attr), chain) == 0 && index-- == 0)
+				return message;
+		}
+	}
+	fail_msg("no such rule of %s", chain);
+	return NULL;
+}
+
+/* Chains are intact with just their rules, in just their order. */
+static void test_decode_of_rules_tells_whether_a_chain_is_intact(void **state)
+{
+	static const struct {
+		const char *chain, *rules; /* as indices of those that ours has */
+		bool intact;
+	} cases[] = {
+		{"guard", "01", true},           {"guard", "", false},
+		{"guard", "0", false},           {"guard", "1", false},
+		{"guard", "10", false},          {"guard", "00", false},
+		{"guard", "011", false},         {"output", "01", true},
+		{"output", "11", false},         {"postrouting", "01", true},
+		{"postrouting", "0", false},     {"unavailable", "0123", true},
+		{"unavailable", "012", false},   {"unavailable", "0132", false},
+		{"unavailable", "01230", false},
+	};
+	CLEANUP(batch_done) struct batch batch = {0};
+	CLEANUP(arena_freep) struct arena *arena = arena_new();
+
+	(void)state;
+	assert_non_null(arena);
+	(void)encode_random(arena, 3, &batch);
+	stamp(&batch);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct dump dump;
+
+		print_message("%s %s\n", cases[i].chain, cases[i].rules);
+		dump_begin(&dump);
+		feed_type(&dump, &batch, NFT_MSG_NEWCHAIN);
+		decode_chains_end(&dump.decoder);
+		for (const char *rule = cases[i].rules; *rule; rule++)
+			assert_int_equal(feed(&dump.decoder, find_rule(&batch, cases[i].chain,
+								       (unsigned)(*rule - '0'))),
+					 0);
+		decode_rules_end(&dump.decoder);
+		assert_int_equal(decode_finish(&dump.decoder), 0);
+		for (size_t n = 0; n < dump.observed.chain_count; n++) {
+			const struct observed_chain *chain = &dump.observed.chains[n];
+
+			assert_int_equal(chain->intact,
+					 cases[i].intact &&
+						 strcmp(chain->name, cases[i].chain) == 0);
+		}
+		dump_done(&dump);
+	}
+}
+
 /* A copy of a message in memory of its own, with the zeros behind that netlink.c promises. */
 static struct nlmsghdr *message_copy(const struct nlmsghdr *message)
 {
@@ -920,6 +987,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_decode_of_what_was_encoded_is_the_same),
+		cmocka_unit_test(test_decode_of_rules_tells_whether_a_chain_is_intact),
 		cmocka_unit_test(test_decode_of_cut_messages_does_no_harm),
 		cmocka_unit_test(test_decode_of_elements_with_changed_bytes_does_no_harm),
 		cmocka_unit_test(test_decode_of_another_generation_asks_to_read_again),
