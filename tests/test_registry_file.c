@@ -30,12 +30,26 @@ static void test_file_decode_of_values_keeps_strings_and_dumps_the_rest(void **s
 			 0);
 	assert_int_equal(list.count, 5);
 	assert_string_equal(list.items[0].key, "/a");
-	assert_string_equal(list.items[0].value, "{\"port\":5}");
+	assert_string_equal(list.items[0].value, "{\"port\":5.0}");
 	assert_string_equal(list.items[1].key, "/b");
 	assert_string_equal(list.items[1].value, "10.0.0.1:80");
-	assert_string_equal(list.items[2].value, "[1,2]");
+	assert_string_equal(list.items[2].value, "[1.0,2.0]");
 	assert_string_equal(list.items[3].value, "null");
 	assert_int_equal(list.items[4].length, 1);
+	document_list_done(&list);
+}
+
+static void test_file_decode_integer_too_big_spoils_nothing(void **state)
+{
+	struct document_list list = {0};
+	struct error error = {0};
+
+	(void)state;
+	assert_int_equal(decode("{\"/a\": {\"id\": 1000000000000000000000000000000},"
+				" \"/b\": \"10.0.0.1:80\"}",
+				&list, &error),
+			 0);
+	assert_int_equal(list.count, 2);
 	document_list_done(&list);
 }
 
@@ -122,6 +136,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_file_decode_of_values_keeps_strings_and_dumps_the_rest),
+		cmocka_unit_test(test_file_decode_integer_too_big_spoils_nothing),
 		cmocka_unit_test(test_file_decode_of_a_wrong_file_names_the_place),
 		cmocka_unit_test(test_file_decode_accepts_dots_within_segments),
 		cmocka_unit_test(test_file_select_matches_at_segment_borders_only),

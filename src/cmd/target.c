@@ -145,6 +145,10 @@ static int add_backend(const struct backend *backend, const struct options *opti
 	    memcmp(backend->name, options->env_prefix, prefix_length) != 0)
 		text_puts(&variable, options->env_prefix);
 	text_add(&variable, backend->name, backend->name_length);
+	if (variable.length == prefix_length)
+		return error_set(error, -EINVAL, ERROR_INVALID,
+				 "-b %s=...: there is no name behind the prefix",
+				 options->env_prefix);
 	if (variable.failed || descriptor_set_add(set, &nowhere, variable.data, variable.length,
 						  backend->value, strlen(backend->value)) < 0)
 		return error_no_memory(error);

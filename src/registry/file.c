@@ -93,13 +93,15 @@ static int file_sort(struct document_list *list, struct error *error)
 
 int file_decode(const char *data, size_t length, struct document_list *list, struct error *error)
 {
+	/* An integer of any size is a number; without this, one too big spoils the whole file. */
+	const size_t flags = JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL;
 	CLEANUP(json_freep) json_t *root = NULL;
 	json_error_t reason;
 	const char *key;
 	json_t *value;
 	int code;
 
-	root = json_loadb(data, length, JSON_ALLOW_NUL | JSON_REJECT_DUPLICATES, &reason);
+	root = json_loadb(data, length, flags, &reason);
 	if (!root && json_error_code(&reason) == json_error_out_of_memory)
 		return error_no_memory(error);
 	if (!root)
@@ -185,7 +187,7 @@ static void file_answer(struct registry_read *read, size_t index, const struct d
 	} else if (document_list_check(&list, &error) < 0) {
 		read_fail(read, index, &error);
 	} else {
-		read_answer(read, index, &list, 0);
+		read_answer(read, index, &list, &(struct registry_position){0});
 	}
 }
 
