@@ -187,7 +187,7 @@ static void file_answer(struct registry_read *read, size_t index, const struct d
 	} else if (document_list_check(&list, &error) < 0) {
 		read_fail(read, index, &error);
 	} else {
-		read_answer(read, index, &list, &(struct registry_position){0});
+		read_answer(read, index, &list, 0);
 	}
 }
 
