@@ -17,6 +17,7 @@
 #include "dragoman/base/text.h"
 #include "encode.h"
 #include "netlink.h"
+#include "ports.h"
 #include "route.h"
 #include "schema.h"
 
@@ -33,6 +34,10 @@
  * is read was true at one instant, and the transaction that is planned from it
  * carries that generation: the kernel refuses it if anything changed since.
  *
+ * The generation that a transaction makes comes back with its answer, sent by
+ * the kernel before anybody else could commit. It is not computed: one that
+ * came to nothing makes none, and somebody else's may follow at once.
+ *
  * The guard stands before localhost is opened, and goes after it is closed:
  * route_localnet is set behind the transaction, and put back before one that
  * removes the table.
@@ -45,7 +50,8 @@ enum { READ_TRIES = 32, ASK_SIZE = 512 };
 struct kernel {
 	struct netlink nfnl;
 	struct netlink route;
-	int localnet; /* descriptor of the sysctl */
+	int localnet;        /* descriptor of the sysctl */
+	uint32_t generation; /* that the last commit made; 0: not known */
 };
 
 static int open_inside(void *user, struct error *error)
@@ -89,6 +95,17 @@ void kernel_close(struct kernel *kernel)
 	netlink_close(&kernel->route);
 	fd_close(&kernel->localnet);
 	free(kernel);
+}
+
+uint32_t kernel_generation(const struct kernel *kernel)
+{
+	return kernel->generation;
+}
+
+void kernel_ports(const struct kernel *kernel, uint32_t *ret_nfnl, uint32_t *ret_route)
+{
+	*ret_nfnl = kernel->nfnl.port;
+	*ret_route = kernel->route.port;
 }
 
 void kernel_closep(struct kernel **kernel)
@@ -140,11 +157,13 @@ static struct nlmsghdr *question(char *buffer, uint16_t type, uint16_t flags)
 
 static int take_generation(const struct nlmsghdr *message, void *user)
 {
-	struct observed *observed = user;
+	uint32_t *generation = user;
 
+	if (message->nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWGEN))
+		return 0;
 	attr_for_each_message (attr, message, sizeof(struct nfgenmsg)) {
 		if (mnl_attr_get_type(attr) == NFTA_GEN_ID)
-			(void)attr_get_be32(attr, &observed->generation);
+			(void)attr_get_be32(attr, generation);
 	}
 	return 0;
 }
@@ -153,8 +172,8 @@ static int read_generation(struct kernel *kernel, struct observed *ret, struct e
 {
 	NETLINK_BUFFER(buffer, ASK_SIZE);
 	struct nlmsghdr *message = question(buffer, NFT_MSG_GETGEN, 0);
-	int r = netlink_ask(&kernel->nfnl, message, "reading nf_tables", take_generation, ret,
-			    error);
+	int r = netlink_ask(&kernel->nfnl, message, "reading nf_tables", take_generation,
+			    &ret->generation, error);
 
 	if (r == -EPERM)
 		return error_set(error, r, ERROR_FATAL,
@@ -284,15 +303,18 @@ static int commit_batch(struct kernel *kernel, const struct verdicts *verdicts, 
 {
 	CLEANUP(batch_done) struct batch batch = {0};
 	struct netlink_refusal refusal;
-	uint32_t last_seq;
+	uint32_t last_seq, generation = 0;
 	int r = encode_verdicts(&batch, verdicts, &last_seq);
 
 	if (r < 0)
 		return error_no_memory(error);
+	batch_echo(&batch);
 	r = netlink_send_batch(&kernel->nfnl, batch.data, batch.length, last_seq, batch.messages,
-			       &refusal);
-	if (r == 0)
+			       take_generation, &generation, &refusal);
+	if (r == 0) {
+		kernel->generation = generation;
 		return 0;
+	}
 	if (refusal.code == 0)
 		return error_set(error, -EAGAIN, ERROR_CONFLICT,
 				 "the kernel's answer to the transaction was lost");
@@ -323,6 +345,7 @@ int kernel_commit(struct kernel *kernel, const struct verdicts *verdicts, struct
 		       verdicts->localnet_set && verdicts->localnet == 0;
 	int r = 0;
 
+	kernel->generation = verdicts_have_batch(verdicts) ? 0 : verdicts->generation;
 	if (leaving)
 		r = localnet_write(kernel, verdicts->localnet, error);
 	if (r == 0 && verdicts_have_batch(verdicts))

@@ -55,4 +55,13 @@ int kernel_read(struct kernel *kernel, struct arena *arena, struct observed *ret
  */
 int kernel_commit(struct kernel *kernel, const struct verdicts *verdicts, struct error *error);
 
+/*
+ * The generation of the ruleset that the last kernel_commit() made, host byte
+ * order; where it had nothing to send to nf_tables, that of its verdicts. So
+ * what was planned then stands, as of this generation, and the next plan can
+ * be made from it without reading. 0 where that is not known, as after any
+ * error but those of the sysctl and the routes: read.
+ */
+uint32_t kernel_generation(const struct kernel *kernel);
+
 #endif
