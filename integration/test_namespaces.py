@@ -358,6 +358,26 @@ def test_namespaces_ipv6_off_on_lo(dragoman, registered, container):
     assert route_devices(container) == set()
 
 
+@pytest.mark.parametrize("switch", ["sysctl", "link"])
+def test_namespaces_without_ipv6_on_lo_are_flushed_whole(dragoman, registered, container, switch):
+    """The other interfaces' routes to ::1 outlive lo's; nor is 1 forgotten for them."""
+    container.sysctl("net.ipv4.conf.all.route_localnet", 1)
+    before = nft.traces(container)
+    assert dragoman.reconcile(container, "WEB=web;80").code == 0
+    assert route_devices(container) == {"eth0"}
+    if switch == "link":
+        container.ip("link", "set", "lo", "down")
+    else:
+        container.sysctl("net.ipv6.conf.lo.disable_ipv6", 1)
+    assert route_devices(container) == {"eth0"}
+    assert dragoman.flush(container).code == 0
+    assert route_devices(container) == set()
+    container.ip("link", "set", "lo", "up")
+    container.sysctl("net.ipv6.conf.lo.disable_ipv6", 0)
+    assert dragoman.flush(container).changes == set()
+    assert nft.traces(container) == before
+
+
 def test_namespaces_links_down_lose_routes_and_get_them_again(dragoman, registered, laboratory):
     container, hosts = laboratory.container, laboratory.hosts
     serve(hosts, "[fd77::1]:8080/tcp")
