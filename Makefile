@@ -71,7 +71,7 @@ all: $(PROGRAM)
 help:
 	@printf '%s\n' \
 	'make             build/dragoman' \
-	'make check       everything below that needs no root: both compilers, unit tests,' \
+	'make check       as root (the kernel module has unit tests): both compilers, unit tests,' \
 	'                 sanitizers, clang-tidy, format, headers, layers, manual, scripts' \
 	'make unit        unit tests; make sanitize: the same under ASan and UBSan' \
 	'make integration real kernel, real etcd: as root (contrib/check does both);' \

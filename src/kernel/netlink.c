@@ -140,6 +140,11 @@ static int receive(struct netlink *netlink, struct exchange *exchange, char *buf
 	ssize_t received = mnl_socket_recvfrom(netlink->socket, buffer, RECEIVE_SIZE);
 	int length;
 
+	/* Part of a dump was lost, and its end comes all the same; an acknowledgement may not. */
+	if (received < 0 && errno == ENOBUFS && exchange->dump) {
+		exchange->interrupted = true;
+		return 0;
+	}
 	if (received < 0)
 		return errno == EINTR ? 0 : -errno;
 	memset(buffer + received, 0, RECEIVE_ZEROS);
