@@ -29,10 +29,11 @@
  * namespace it was opened in.
  *
  * Reading starts with the generation of the ruleset and dumps table, sets,
- * chains, rules and elements; whenever a message is of another generation, or
- * the kernel says that a dump was interrupted, all of it is read again. So what
- * is read was true at one instant, and the transaction that is planned from it
- * carries that generation: the kernel refuses it if anything changed since.
+ * chains, rules and elements; whenever a message is of another generation, an
+ * element comes twice (see decode_elements.c), or the kernel says that a dump
+ * was interrupted, all of it is read again. So what is read was true at one
+ * instant, and the transaction that is planned from it carries that generation:
+ * the kernel refuses it if anything changed since.
  *
  * The generation that a transaction makes comes back with its answer, sent by
  * the kernel before anybody else could commit. It is not computed: one that
@@ -40,7 +41,8 @@
  *
  * The guard stands before localhost is opened, and goes after it is closed:
  * route_localnet is set behind the transaction, and put back before one that
- * removes the table.
+ * removes the table. The routes go the same way, so that the table, which
+ * remembers what route_localnet was, stands as long as anything of ours does.
  */
 
 #define LOCALNET_PATH "/proc/sys/net/ipv4/conf/all/route_localnet"
@@ -338,21 +340,30 @@ static int commit_routes(struct kernel *kernel, const struct verdicts *verdicts,
 	return first;
 }
 
+/* What stands beside the table. One that refuses is no reason to leave the other out. */
+static int commit_beside(struct kernel *kernel, const struct verdicts *verdicts,
+			 struct error *error)
+{
+	struct error further;
+	int first = 0, r;
+
+	if (verdicts->localnet_set)
+		first = localnet_write(kernel, verdicts->localnet, error);
+	r = commit_routes(kernel, verdicts, first ? &further : error);
+	return first ? first : r;
+}
+
 int kernel_commit(struct kernel *kernel, const struct verdicts *verdicts, struct error *error)
 {
-	bool leaving = !verdicts->table_add &&
-		       (verdicts->table_remove || !verdicts_have_batch(verdicts)) &&
-		       verdicts->localnet_set && verdicts->localnet == 0;
+	bool leaving = verdicts->table_remove && !verdicts->table_add;
 	int r = 0;
 
 	kernel->generation = verdicts_have_batch(verdicts) ? 0 : verdicts->generation;
 	if (leaving)
-		r = localnet_write(kernel, verdicts->localnet, error);
+		r = commit_beside(kernel, verdicts, error);
 	if (r == 0 && verdicts_have_batch(verdicts))
 		r = commit_batch(kernel, verdicts, error);
-	if (r == 0 && verdicts->localnet_set && !leaving)
-		r = localnet_write(kernel, verdicts->localnet, error);
-	if (r == 0)
-		r = commit_routes(kernel, verdicts, error);
+	if (r == 0 && !leaving)
+		r = commit_beside(kernel, verdicts, error);
 	return r;
 }

@@ -46,8 +46,9 @@ int kernel_read(struct kernel *kernel, struct arena *arena, struct observed *ret
  * Applies verdicts: one nfnetlink batch, all or nothing, stamped with their
  * generation; then, or before, the sysctl and the routes, so that localhost
  * is never open without its guard. Errors:
- *   -ERESTART  the generation moved on; nothing was changed. Read and plan
- *              again (ERROR_CONFLICT)
+ *   -ERESTART  the generation moved on; nothing was changed, but for sysctl
+ *              and routes where the table was to go. Read and plan again
+ *              (ERROR_CONFLICT)
  *   -EAGAIN    the kernel's answer was lost (ENOBUFS): read and see
  *              (ERROR_CONFLICT)
  *   -EBUSY...  the kernel refused the batch; nothing was changed. The message
