@@ -159,7 +159,7 @@ static void lab_plan(struct lab *lab, const struct ruleset *desired)
 
 static void lab_commit(struct lab *lab)
 {
-	if (kernel_commit(lab->kernel, &lab->verdicts, &lab->error) < 0)
+	if (kernel_monitor_commit(lab->monitor, lab->kernel, &lab->verdicts, &lab->error) < 0)
 		fail_msg("committing: %s", lab->error.message);
 }
 
@@ -332,6 +332,30 @@ static void test_monitor_does_not_tell_what_we_did(void **state)
 	assert_false(lab->heard.lost);
 	assert_false(lab->heard.links);
 	assert_int_equal(lab->calls, fences);
+}
+
+/* Through kernel_commit() alone, the filter keeps them out of the queue. */
+static void test_monitor_is_not_overrun_by_a_large_commit(void **state)
+{
+	struct lab *lab = *state;
+	struct ruleset desired = service_of(lab, 4000);
+
+	lab_plan(lab, &desired);
+	assert_int_equal(kernel_commit(lab->kernel, &lab->verdicts, &lab->error), 0);
+	fence(lab);
+	assert_false(lab->heard.table);
+	assert_false(lab->heard.lost);
+}
+
+static void test_monitor_listens_again_after_a_large_commit(void **state)
+{
+	struct lab *lab = *state;
+
+	lab_sync(lab, 4000);
+	run("nft flush ruleset");
+	listen_for(lab, heard_table);
+	assert_true(
+		generation_is_after(lab->heard.table_generation, kernel_generation(lab->kernel)));
 }
 
 /* Without a kernel of ours, everything is somebody else's. */
@@ -549,6 +573,8 @@ int main(void)
 		lab_test(test_monitor_tells_of_changes_to_our_table),
 		lab_test(test_monitor_of_foreign_tables_tells_the_generation_only),
 		lab_test(test_monitor_does_not_tell_what_we_did),
+		lab_test(test_monitor_is_not_overrun_by_a_large_commit),
+		lab_test(test_monitor_listens_again_after_a_large_commit),
 		lab_test(test_monitor_without_a_kernel_tells_all),
 		lab_test(test_generation_after_a_commit_is_that_which_is_read),
 		lab_test(test_plan_of_an_older_generation_is_good_for_the_one_that_was_told),

@@ -16,8 +16,8 @@
 #include "decode.h"
 #include "dragoman/base/text.h"
 #include "encode.h"
+#include "kernel_private.h"
 #include "netlink.h"
-#include "ports.h"
 #include "route.h"
 #include "schema.h"
 
@@ -185,6 +185,17 @@ static int read_generation(struct kernel *kernel, struct observed *ret, struct e
 		return error_set(error, -EPROTONOSUPPORT, ERROR_FATAL,
 				 "reading nf_tables: this kernel has none (CONFIG_NF_TABLES)");
 	return r;
+}
+
+void kernel_confirm_generation(struct kernel *kernel)
+{
+	struct observed now = {0};
+	struct error error;
+
+	if (kernel->generation == 0)
+		return;
+	if (read_generation(kernel, &now, &error) < 0 || now.generation != kernel->generation)
+		kernel->generation = 0;
 }
 
 static int read_table(struct kernel *kernel, struct decoder *decoder, struct error *error)

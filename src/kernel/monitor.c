@@ -16,8 +16,8 @@
 #include <sys/socket.h>
 
 #include "attr.h"
+#include "kernel_private.h"
 #include "netlink.h"
-#include "ports.h"
 #include "schema.h"
 
 /*
@@ -41,6 +41,12 @@
  * address, which come and go with router advertisements, and would wake up an
  * idle agent.
  *
+ * The filter spares the queue, not the kernel: as long as anybody listens in a
+ * namespace, nf_tables makes a message of each element, a page each, before it
+ * drops them, and a first load takes four times as long. So nobody listens
+ * during a large commit of ours, and the generation afterwards says whether
+ * somebody else was there meanwhile.
+ *
  * An overrun shows as ENOBUFS once; what is in the queue then is true, only
  * not all of it. A datagram of nf_tables that does not fit into the buffer
  * counts as lost, too; the kernel fills a page at most.
@@ -52,6 +58,9 @@
  */
 
 enum { RECEIVE_QUEUE = 64 * 1024, DATAGRAM_MAX = 8 * 1024, DATAGRAMS_A_TURN = 64 };
+
+/* Verdicts from which on a commit is large. */
+enum { COMMIT_LARGE = 256 };
 
 /* The first attribute of all messages about something in a table. */
 static_assert((int)NFTA_TABLE_NAME == (int)NFTA_CHAIN_TABLE &&
@@ -353,6 +362,32 @@ int kernel_monitor_open(struct loop *loop, const struct netns *netns, const stru
 	if (r == 0)
 		*ret = TAKE(monitor);
 	return r;
+}
+
+/* A table that is removed may hold anything. */
+static bool is_large(const struct verdicts *verdicts)
+{
+	return verdicts->table_remove ||
+	       verdicts->service_count + verdicts->endpoint_count + verdicts->unavailable_count +
+			       verdicts->stray_count + verdicts->chain_count >=
+		       COMMIT_LARGE;
+}
+
+int kernel_monitor_commit(struct kernel_monitor *monitor, struct kernel *kernel,
+			  const struct verdicts *verdicts, struct error *error)
+{
+	int group = NFNLGRP_NFTABLES;
+	struct error deaf;
+	int r, joined;
+
+	if (!is_large(verdicts) ||
+	    mnl_socket_setsockopt(monitor->nfnl.socket, NETLINK_DROP_MEMBERSHIP, &group,
+				  sizeof(group)) < 0)
+		return kernel_commit(kernel, verdicts, error);
+	r = kernel_commit(kernel, verdicts, error);
+	joined = join(&monitor->nfnl, group, r < 0 ? &deaf : error);
+	kernel_confirm_generation(kernel);
+	return r < 0 ? r : joined;
 }
 
 void kernel_monitor_close(struct kernel_monitor *monitor)

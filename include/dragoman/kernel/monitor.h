@@ -62,6 +62,15 @@ int kernel_monitor_open(struct loop *loop, const struct netns *netns, const stru
 			kernel_monitor_function *function, void *user, struct kernel_monitor **ret,
 			struct error *error);
 
+/*
+ * kernel_commit() for a kernel that is listened to. During a large one nobody
+ * listens: it would take the kernel four times as long. Where somebody else
+ * changed the ruleset meanwhile, kernel_generation() is 0 afterwards, which
+ * means: read. The same after a failure, as ever. Returns as kernel_commit().
+ */
+int kernel_monitor_commit(struct kernel_monitor *monitor, struct kernel *kernel,
+			  const struct verdicts *verdicts, struct error *error);
+
 /* Nothing is told any more; the namespace is let go of at once. NULL is fine. */
 void kernel_monitor_close(struct kernel_monitor *monitor);
 void kernel_monitor_closep(struct kernel_monitor **monitor);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef DRAGOMAN_KERNEL_PORTS_H
-#define DRAGOMAN_KERNEL_PORTS_H
+#ifndef DRAGOMAN_KERNEL_KERNEL_PRIVATE_H
+#define DRAGOMAN_KERNEL_KERNEL_PRIVATE_H
 
 #include <stdint.h>
 
@@ -12,5 +12,8 @@
  * has them as long as it is open.
  */
 void kernel_ports(const struct kernel *kernel, uint32_t *ret_nfnl, uint32_t *ret_route);
+
+/* Asks for the generation: where it is not that of the last commit, that is not known any more. */
+void kernel_confirm_generation(struct kernel *kernel);
 
 #endif
