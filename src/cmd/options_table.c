@@ -55,6 +55,14 @@ static int set_netns(struct options *options, const struct option *option, const
 	return set_string(options, option, value, error);
 }
 
+static int set_container(struct options *options, const struct option *option, const char *value,
+			 struct error *error)
+{
+	if (options->container)
+		return error_set(error, -EINVAL, ERROR_INVALID, "given twice");
+	return set_string(options, option, value, error);
+}
+
 static int set_pid(struct options *options, const struct option *option, const char *value,
 		   struct error *error)
 {
@@ -237,6 +245,28 @@ static const struct option table[] = {
 		.section = SECTION_TARGET,
 		.help = "The namespace of process PID.",
 		.set = set_pid,
+	},
+	{
+		.name = "container",
+		.argument = "NAME|ID",
+		.commands = TARGETED,
+		.section = SECTION_TARGET,
+		.help = "The namespace of that Docker container, and the descriptors of every "
+			"running container in it.",
+		.set = set_container,
+		FIELD(container),
+	},
+	{
+		.name = "docker",
+		.argument = "URL",
+		.variable = "DOCKER_HOST",
+		.fallback = "unix:///var/run/docker.sock",
+		.commands = TARGETED,
+		.section = SECTION_TARGET,
+		.help = "The Docker engine of this host that --container asks: unix:///PATH or "
+			"tcp://HOST:PORT.",
+		.set = set_string,
+		FIELD(docker),
 	},
 	{
 		.name = "allow-host-netns",

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,7 +18,7 @@
  * first listing is done with, and what it told is gathered.
  */
 
-enum { NAME_MAX_LENGTH = 1024, QUOTE_MAX = 160 };
+enum { NAME_MAX_LENGTH = 1024 };
 
 struct reading {
 	struct loop *loop;
@@ -142,27 +143,12 @@ static void on_named(struct http_request *request, const struct http_answer *ans
 		finish(reading, code);
 }
 
-static void escape(struct text *into, const char *name)
-{
-	static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-				    "0123456789-_";
-
-	for (; *name; name++) {
-		if (strchr(plain, *name))
-			text_add(into, name, 1);
-		else
-			text_printf(into, "%%%02X", (unsigned)(unsigned char)*name);
-	}
-}
-
 static int start_named(struct reading *reading)
 {
 	CLEANUP(text_done) struct text path = {0};
 	struct docker_get get = {.on_done = on_named, .user = reading};
 
-	text_puts(&path, "containers/");
-	escape(&path, reading->name);
-	text_puts(&path, "/json");
+	text_printf(&path, "containers/%s/json", reading->name);
 	if (path.failed)
 		return error_no_memory(reading->error);
 	get.path = path.data;
@@ -221,15 +207,15 @@ static int give(struct reading *reading, struct container_list *ret, size_t *ret
 	return error_set(reading->error, -ESRCH, ERROR_INVALID, "it has ended meanwhile");
 }
 
-/* "." and ".." would be taken out of the request's path. */
-static int check_name(const char *name, struct error *error)
+/* What engines take for a name, or an ID: so it needs no escaping in a path either. */
+static bool is_name(const char *name)
 {
-	char quoted[QUOTE_MAX];
+	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				      "0123456789_.-";
+	size_t length = strlen(name);
 
-	if (name[0] != '\0' && strlen(name) <= NAME_MAX_LENGTH && name[strspn(name, "./")] != '\0')
-		return 0;
-	return error_set(error, -ENOENT, ERROR_INVALID, "'%s' is no name of a container",
-			 text_printable(quoted, sizeof(quoted), name, strlen(name)));
+	return length > 0 && length <= NAME_MAX_LENGTH && !strchr("_.-", name[0]) &&
+	       strspn(name, allowed) == length;
 }
 
 int containers_read(const char *url, const char *name, uint64_t timeout, struct container_list *ret,
@@ -237,10 +223,14 @@ int containers_read(const char *url, const char *name, uint64_t timeout, struct 
 {
 	CLEANUP(reading_done)
 	struct reading reading = {.url = url, .name = name, .timeout = timeout, .error = error};
-	int code = check_name(name, error);
+	int code;
 
-	if (code < 0)
-		return code;
+	/* The API writes names with a slash before them. */
+	if (name[0] == '/')
+		reading.name++;
+	if (!is_name(reading.name))
+		return error_set(error, -ENOENT, ERROR_INVALID,
+				 "that is no name or ID of a container");
 	code = loop_new(&reading.loop);
 	if (code < 0)
 		return error_set(error, code, ERROR_FATAL, "cannot make a loop: %s",
