@@ -182,9 +182,8 @@ static void test_options_timeout_in_parts_of_a_second_is_exact(void **state)
 		char *text;
 		uint64_t nanoseconds;
 	} cases[] = {
-		{"1", UINT64_C(1000000000)},
-		{"0.25", UINT64_C(250000000)},
-		{"2.000000001", UINT64_C(2000000001)},
+		{"1", UINT64_C(1000000000)},         {"0.25", UINT64_C(250000000)},
+		{"0.001", UINT64_C(1000000)},        {"2.000000001", UINT64_C(2000000001)},
 		{"86400", UINT64_C(86400000000000)},
 	};
 
@@ -305,6 +304,14 @@ static void test_options_that_are_wrong_are_refused_in_words(void **state)
 		{&reconcile,
 		 {"--timeout=1."},
 		 "--timeout: '1.' is not a number of seconds from "
+		 "0.001 to 86400"},
+		{&reconcile,
+		 {"--timeout=0.0009"},
+		 "--timeout: '0.0009' is not a number of seconds from "
+		 "0.001 to 86400"},
+		{&reconcile,
+		 {"--timeout=86400.5"},
+		 "--timeout: '86400.5' is not a number of seconds from "
 		 "0.001 to 86400"},
 		{&resolve, {"--json"}, "no DESCRIPTOR was given"},
 		{&resolve, {"a;1", "b;2"}, "one argument is enough, what is 'b;2'"},

@@ -15,7 +15,7 @@
 #include "dragoman/model/descriptor.h"
 
 enum { QUOTE_MAX = 160, TIMEOUT_SECONDS_MAX = 86400 };
-enum { NANOSECONDS = 1000 * 1000 * 1000 };
+enum { NANOSECONDS = 1000 * 1000 * 1000, TIMEOUT_MIN = NANOSECONDS / 1000 };
 
 static int refuse(struct error *error, const char *value, const char *why)
 {
@@ -200,13 +200,15 @@ static int set_timeout(struct options *options, const struct option *option, con
 {
 	const char *point = strchr(value, '.');
 	size_t length = point ? (size_t)(point - value) : strlen(value);
-	uint64_t seconds, fraction = 0;
+	uint64_t seconds = 0, fraction = 0, time = 0;
 
 	(void)option;
-	if (text_parse_number(value, length, TIMEOUT_SECONDS_MAX, &seconds) < 0 ||
-	    (point && parse_fraction(point + 1, &fraction) < 0) || seconds + fraction == 0)
+	if (text_parse_number(value, length, TIMEOUT_SECONDS_MAX, &seconds) == 0 &&
+	    (!point || parse_fraction(point + 1, &fraction) == 0))
+		time = seconds * NANOSECONDS + fraction;
+	if (time < TIMEOUT_MIN || time > (uint64_t)TIMEOUT_SECONDS_MAX * NANOSECONDS)
 		return refuse(error, value, "is not a number of seconds from 0.001 to 86400");
-	options->timeout = seconds * NANOSECONDS + fraction;
+	options->timeout = time;
 	return 0;
 }
 
