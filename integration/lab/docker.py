@@ -148,6 +148,9 @@ class Docker:
     def stop(self, signum=signal.SIGTERM):
         """Ends dockerd; containers end with it unless it was started with --live-restore."""
         self._process.stop(signum)
+        # containerd ends with a dockerd that was killed; the next one would wait for it
+        # where nobody reaps it.
+        (self.directory / "exec/containerd/containerd.pid").unlink(missing_ok=True)
 
     def api(self, method, path, body=None, kind="application/json", parse=True):
         """One request; the answer's JSON, or None where it has no body."""

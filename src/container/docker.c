@@ -283,6 +283,8 @@ static void on_events_done(struct http_request *request, const struct http_answe
 		(void)error_set(&error, -ECONNRESET, ERROR_TRANSIENT,
 				"%s: the engine has ended its stream of events",
 				containers->engine.url.name);
+	else
+		(void)error_wrap(&error, "events");
 	session_fail(containers, &error);
 }
 
