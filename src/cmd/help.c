@@ -18,6 +18,7 @@ static const char *const section_titles[] = {
 	[SECTION_DESCRIPTORS] = "Descriptors",
 	[SECTION_REGISTRY] = "Registry",
 	[SECTION_RULES] = "Endpoints and rules",
+	[SECTION_AGENT] = "Agent",
 	[SECTION_GENERAL] = "General",
 };
 _Static_assert(ARRAY_SIZE(section_titles) == SECTION_COUNT, "a title for each section");

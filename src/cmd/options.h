@@ -53,6 +53,8 @@ struct options {
 	enum balance balance;
 	bool hold_when_empty;
 
+	const char *socket; /* the agent's */
+
 	uint64_t timeout; /* nanoseconds */
 	bool json;
 	enum log_level log_level;
@@ -66,6 +68,7 @@ enum option_section {
 	SECTION_DESCRIPTORS,
 	SECTION_REGISTRY,
 	SECTION_RULES,
+	SECTION_AGENT,
 	SECTION_GENERAL,
 };
 enum { SECTION_COUNT = SECTION_GENERAL + 1 };

@@ -227,7 +227,7 @@ enum {
 	SYNC = COMMAND_RECONCILE | COMMAND_PLAN,
 	TARGETED = SYNC | COMMAND_FLUSH,
 	READING = SYNC | COMMAND_RESOLVE,
-	EVERY = TARGETED | COMMAND_RESOLVE,
+	EVERY = TARGETED | COMMAND_RESOLVE | COMMAND_STATUS,
 };
 
 static const struct option table[] = {
@@ -416,6 +416,17 @@ static const struct option table[] = {
 		.help = "With no endpoint left: refuse connections, or hold the endpoints that "
 			"stand.",
 		.set = set_on_empty,
+	},
+	{
+		.name = "socket",
+		.argument = "PATH",
+		.variable = "DRAGOMAN_SOCKET",
+		.fallback = "/run/dragoman/dragoman.sock",
+		.commands = COMMAND_STATUS,
+		.section = SECTION_AGENT,
+		.help = "The Unix socket on which the agent of this host answers.",
+		.set = set_string,
+		FIELD(socket),
 	},
 	{
 		.name = "timeout",

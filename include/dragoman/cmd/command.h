@@ -18,6 +18,7 @@ enum command_bit {
 	COMMAND_PLAN = 1 << 1,
 	COMMAND_RESOLVE = 1 << 2,
 	COMMAND_FLUSH = 1 << 3,
+	COMMAND_STATUS = 1 << 4,
 };
 
 /* Exit status; the higher bar first: FAILED beats CHANGES. */
@@ -45,6 +46,7 @@ extern const struct command command_reconcile;
 extern const struct command command_plan;
 extern const struct command command_resolve;
 extern const struct command command_flush;
+extern const struct command command_status;
 
 /*
  * The whole program: finds the command, parses its options, runs it. Returns
