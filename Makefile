@@ -21,7 +21,7 @@ CLANG_FORMAT ?= clang-format
 PYTHON       ?= /usr/bin/python3
 PYTEST_FLAGS ?=
 
-PACKAGES  := libnftnl libmnl libcurl jansson
+PACKAGES  := libnftnl libmnl libcurl libmicrohttpd jansson
 WERROR    ?= -Werror
 WARNINGS  := -Wall -Wextra -Wshadow -Wconversion $(WERROR)
 CFLAGS    ?= -O2 -g

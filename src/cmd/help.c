@@ -18,6 +18,7 @@ static const char *const section_titles[] = {
 	[SECTION_DESCRIPTORS] = "Descriptors",
 	[SECTION_REGISTRY] = "Registry",
 	[SECTION_RULES] = "Endpoints and rules",
+	[SECTION_AGENT] = "Agent",
 	[SECTION_GENERAL] = "General",
 };
 _Static_assert(ARRAY_SIZE(section_titles) == SECTION_COUNT, "a title for each section");
@@ -137,10 +138,17 @@ static void add_section(struct text *out, const struct command *command,
 	}
 }
 
+static const char *target_usage(const struct command *command)
+{
+	if (command->has_targets)
+		return "[TARGET...] ";
+	return command->has_target ? "TARGET " : "";
+}
+
 void help_command(struct text *out, const struct command *command)
 {
 	text_printf(out, "Usage: dragoman %s %s[OPTION...]%s%s\n\n", command->name,
-		    command->has_target ? "TARGET " : "", command->argument ? " " : "",
+		    target_usage(command), command->argument ? " " : "",
 		    command->argument ? command->argument : "");
 	add_paragraphs(out, 0, command->description);
 	for (unsigned section = 0; section < SECTION_COUNT; section++)

@@ -44,6 +44,9 @@ void resolution_print_json(struct text *out, const struct resolution *resolution
 			   const struct report *report);
 void resolution_print_text(struct text *out, const struct resolution *resolution);
 
+/* A document of nothing but the errors, where there is no result. */
+void report_print_json(struct text *out, const struct report *report);
+
 /* Whether results on this descriptor shall have colours: a terminal, and no NO_COLOR. */
 bool output_wants_colour(int fd);
 

@@ -174,3 +174,12 @@ void resolution_print_json(struct text *out, const struct resolution *resolution
 	put(document, &failed, "errors", errors(report, &failed));
 	dump(out, document, failed);
 }
+
+void report_print_json(struct text *out, const struct report *report)
+{
+	json_t *document = json_object();
+	bool failed = false;
+
+	put(document, &failed, "errors", errors(report, &failed));
+	dump(out, document, failed);
+}

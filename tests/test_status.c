@@ -1,0 +1,503 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Theory of operation
+ *
+ * The table is held against golden text. The command runs in this process,
+ * with its output going to files, and asks a server in a child process.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "../src/cmd/options.h"
+#include "../src/cmd/status_text.h"
+#include "dragoman/base/memory.h"
+#include "dragoman/http/server.h"
+
+static const char full[] =
+	"{\"version\": \"0.2.0\","
+	" \"registry\": {\"url\": \"etcd://10.0.0.5:2379\", \"state\": \"connected\","
+	"  \"revision\": 4711},"
+	" \"docker\": {\"state\": \"connected\"},"
+	" \"namespaces\": ["
+	"  {\"netns\": 4026531840, \"containers\": [{\"id\": \"0123456789abcdef\", \"name\": "
+	"\"adm\"}],"
+	"   \"note\": \"host network: left alone\", \"backends\": []},"
+	"  {\"netns\": 4026532281, \"containers\": [{\"id\": \"aa\", \"name\": \"web\"},"
+	"    {\"id\": \"0123456789abcdef\", \"name\": null}], \"note\": null,"
+	"   \"backends\": ["
+	"    {\"variable\": \"BACKEND_URL\", \"listen\": null, \"service\": null, \"tags\": [],"
+	"     \"state\": \"ignored\", \"reason\": \"no ';'\", \"endpoints\": []},"
+	"    {\"variable\": \"BACKEND_REDIS\", \"listen\": \"127.0.0.1:6379/tcp\","
+	"     \"service\": \"/services/redis.master\", \"tags\": [\"prod\", \"stats\"],"
+	"     \"state\": \"ready\", \"reason\": null, \"endpoints\": ["
+	"      {\"address\": \"10.0.0.2\", \"port\": 49161, \"weight\": 1, \"connections\": 17},"
+	"      {\"address\": \"2001:db8::2\", \"port\": 80, \"weight\": 256, \"connections\": 1},"
+	"      {\"address\": \"10.0.0.3\", \"port\": 49161, \"weight\": 0, \"connections\": null}"
+	"]},"
+	"    {\"variable\": \"BACKEND_X\", \"listen\": null, \"service\": null, \"tags\": [],"
+	"     \"state\": \"invalid\", \"reason\": \"column 7: no port\", \"endpoints\": []},"
+	"    {\"variable\": \"BACKEND_DNS\", \"listen\": \"127.0.0.1:53/udp\","
+	"     \"service\": \"/services/dns\", \"tags\": [], \"state\": \"empty\","
+	"     \"reason\": \"the registry holds nothing there\", \"endpoints\": []}]}]}";
+
+static const char full_table[] =
+	"dragoman 0.2.0\n"
+	"registry etcd://10.0.0.5:2379: connected, revision 4711\n"
+	"docker   connected\n"
+	"2 namespaces, 4 backends, 2 problems\n"
+	"\n"
+	"namespace 4026532281: web, 0123456789ab\n"
+	"  invalid   -                   BACKEND_X\n"
+	"             column 7: no port\n"
+	"  empty     127.0.0.1:53/udp    /services/dns\n"
+	"             BACKEND_DNS: the registry holds nothing there\n"
+	"  ready     127.0.0.1:6379/tcp  /services/redis.master[prod,stats]\n"
+	"             10.0.0.2:49161    weight 1    17 connections\n"
+	"             [2001:db8::2]:80  weight 256  1 connection\n"
+	"             10.0.0.3:49161    weight 0\n"
+	"  ignored   -                   BACKEND_URL\n"
+	"             no ';'\n"
+	"\n"
+	"namespace 4026531840: adm\n"
+	"  host network: left alone\n";
+
+static void assert_table(const char *document, const char *expected)
+{
+	CLEANUP(text_done) struct text text = {0};
+	struct error error = {0};
+
+	assert_int_equal(status_print_text(&text, document, strlen(document), false, &error), 0);
+	assert_false(text.failed);
+	assert_string_equal(text.data, expected);
+}
+
+static void test_status_table_has_problems_first(void **state)
+{
+	(void)state;
+	assert_table(full, full_table);
+}
+
+static void test_status_table_without_namespaces_is_its_head(void **state)
+{
+	(void)state;
+	assert_table("{\"version\": \"1\", \"registry\": {\"url\": \"file:///x\", \"state\": "
+		     "\"lost\", \"revision\": null}, \"docker\": {\"state\": null}, "
+		     "\"namespaces\": []}",
+		     "dragoman 1\n"
+		     "registry file:///x: lost\n"
+		     "0 namespaces, 0 backends, 0 problems\n");
+}
+
+static void test_status_table_takes_what_is_missing_or_something_else(void **state)
+{
+	static const char none[] = "dragoman\n0 namespaces, 0 backends, 0 problems\n";
+
+	(void)state;
+	assert_table("{}", none);
+	assert_table("{\"version\": null, \"registry\": null, \"docker\": null, "
+		     "\"namespaces\": null}",
+		     none);
+	assert_table("{\"version\": [], \"registry\": \"x\", \"docker\": 7, \"namespaces\": {}}",
+		     none);
+	assert_table(
+		"{\"registry\": {\"revision\": 7}, \"namespaces\": [null, "
+		"{\"containers\": [null, {\"id\": \"ab\"}], \"note\": 7, \"backends\": "
+		"[null, {\"state\": \"ready\"}, {\"state\": \"ready\", \"listen\": 5, "
+		"\"service\": \"/a\", \"tags\": \"t\", \"endpoints\": [null, {\"port\": 1}]}]}]}",
+		"dragoman\n"
+		"registry revision 7\n"
+		"2 namespaces, 3 backends, 1 problem\n"
+		"\n"
+		"namespace -: ?, ab\n"
+		"  7\n"
+		"            -\n"
+		"  ready     -\n"
+		"  ready     5  /a\n"
+		"             :\n"
+		"             :1\n"
+		"\n"
+		"namespace -\n");
+}
+
+static void test_status_table_shows_an_unknown_state_as_a_problem(void **state)
+{
+	(void)state;
+	assert_table("{\"namespaces\": [{\"netns\": 1, \"backends\": [{\"state\": \"ready\", "
+		     "\"service\": \"/a\"}, {\"state\": \"haunted-by-ghosts\", \"service\": "
+		     "\"/b\"}]}]}",
+		     "dragoman\n"
+		     "1 namespace, 2 backends, 1 problem\n"
+		     "\n"
+		     "namespace 1\n"
+		     "  haunted-by-ghosts -  /b\n"
+		     "  ready     -  /a\n");
+}
+
+static void test_status_table_has_no_control_characters(void **state)
+{
+	static const char document[] =
+		"{\"version\": \"\\u001b[2J\", \"registry\": {\"url\": \"\\u009b2J\\n\", \"state\": "
+		"\"\\u0000\"}, \"docker\": {\"state\": \"\\r\"}, \"namespaces\": [{\"netns\": "
+		"\"\\u0007\", \"note\": \"\\u0008\", \"containers\": [{\"name\": \"\\u001b]0;\"}, "
+		"{\"id\": \"\\u007f\"}], \"backends\": [{\"variable\": \"\\u001b\", \"listen\": "
+		"\"\\t\", \"service\": \"\\u001bc\", \"tags\": [\"\\u000c\"], \"state\": "
+		"\"\\u001b[8m\", \"reason\": \"\\u0001\", \"endpoints\": [{\"address\": "
+		"\"\\u001b\", \"port\": \"\\u001b\", \"weight\": \"\\u001b\"}]}]}]}";
+	CLEANUP(text_done) struct text text = {0};
+
+	(void)state;
+	assert_int_equal(status_print_text(&text, document, strlen(document), false, NULL), 0);
+	for (size_t i = 0; i < text.length; i++) {
+		if (text.data[i] != '\n' && (text.data[i] < ' ' || text.data[i] > '~'))
+			fail_msg("byte %zu: %.20s", i, text.data + i);
+	}
+	assert_non_null(strstr(text.data, "\\x1b[2J"));
+	assert_non_null(strstr(text.data, "\\x00"));
+}
+
+/* Of the longest line, in characters. */
+static size_t widest_line(const char *text)
+{
+	size_t width = 0, widest = 0;
+
+	for (; *text; text++) {
+		width += ((unsigned char)*text & 0xc0) != 0x80;
+		if (*text == '\n')
+			width = 0;
+		widest = width > widest ? width : widest;
+	}
+	return widest;
+}
+
+static void test_status_table_breaks_what_is_wide_and_loses_nothing(void **state)
+{
+	CLEANUP(text_done) struct text document = {0}, text = {0};
+	char name[2 * 140 + 1] = "";
+	size_t found = 0;
+
+	(void)state;
+	/* Two bytes each: no half of one may be on a line. */
+	for (size_t i = 0; i < 2 * 140; i += 2)
+		memcpy(name + i, "\xc3\xa4", 2);
+	text_printf(&document,
+		    "{\"version\": \"%s\", \"registry\": {\"url\": \"%s\", \"state\": \"%s\"},"
+		    " \"namespaces\": [{\"netns\": 1, \"containers\": [{\"name\": \"%s\"}],"
+		    " \"note\": \"%s and more\", \"backends\": [{\"variable\": \"%s\", \"listen\": "
+		    "\"%s\", \"service\": \"%s\", \"tags\": [\"%s\"], \"state\": \"%s\","
+		    " \"reason\": \"a word, %s, a word\", \"endpoints\": [{\"address\": \"%s\","
+		    " \"port\": \"%s\"}]}]}]}",
+		    name, name, name, name, name, name, name, name, name, name, name, name, name);
+	assert_int_equal(status_print_text(&text, document.data, document.length, false, NULL), 0);
+	assert_int_equal(widest_line(text.data), 80);
+	assert_true(text_is_utf8(text.data, text.length));
+	assert_null(strstr(text.data, "\n\n\n"));
+	for (size_t i = 0; i + 1 < text.length; i++)
+		found += memcmp(text.data + i, "\xc3\xa4", 2) == 0;
+	assert_int_equal(found, 13 * 140);
+}
+
+static void test_status_table_in_colour_is_the_same_between_escapes(void **state)
+{
+	CLEANUP(text_done) struct text text = {0}, plain = {0};
+
+	(void)state;
+	assert_int_equal(status_print_text(&text, full, strlen(full), true, NULL), 0);
+	assert_non_null(strstr(text.data, "  \033[31minvalid\033[0m   -  "));
+	for (const char *c = text.data; *c; c++) {
+		if (*c == '\033')
+			c += strcspn(c, "m");
+		else
+			text_add(&plain, c, 1);
+	}
+	assert_string_equal(plain.data, full_table);
+}
+
+static void test_status_table_of_no_object_is_refused(void **state)
+{
+	static const char *const documents[] = {"", "[]", "7", "{", "null", "<html>", "{} {}"};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(documents); i++) {
+		CLEANUP(text_done) struct text text = {0};
+		struct error error = {0};
+
+		assert_int_equal(
+			status_print_text(&text, documents[i], strlen(documents[i]), false, &error),
+			-EINVAL);
+		assert_int_equal(error.class, ERROR_INVALID);
+		assert_string_equal(error.message, "this is no JSON object");
+		assert_int_equal(text.length, 0);
+	}
+}
+
+/* The command. */
+
+struct fixture {
+	char directory[40], path[64];
+	const char *document; /* NULL: 404 */
+	pid_t agent;
+	int exit;
+	char *out, *err;
+};
+
+static int setup(void **state)
+{
+	struct fixture *fixture = calloc(1, sizeof(*fixture));
+
+	if (!fixture)
+		return -1;
+	(void)snprintf(fixture->directory, sizeof(fixture->directory),
+		       "/tmp/dragoman-status-XXXXXX");
+	if (!mkdtemp(fixture->directory))
+		return -1;
+	(void)snprintf(fixture->path, sizeof(fixture->path), "%s/socket", fixture->directory);
+	*state = fixture;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *fixture = *state;
+
+	if (fixture->agent > 0) {
+		(void)kill(fixture->agent, SIGKILL);
+		(void)waitpid(fixture->agent, NULL, 0);
+	}
+	free(fixture->out);
+	free(fixture->err);
+	(void)unlink(fixture->path);
+	if (rmdir(fixture->directory) < 0)
+		return -1;
+	free(fixture);
+	return 0;
+}
+
+static void answer(const char *path, struct http_reply *reply, void *user)
+{
+	const struct fixture *fixture = user;
+
+	if (!fixture->document || strcmp(path, "/status") != 0)
+		return;
+	reply->status = 200;
+	reply->type = "application/json";
+	text_puts(&reply->body, fixture->document);
+}
+
+static void be_the_agent(struct fixture *fixture, int ready)
+{
+	struct server *server;
+	struct loop *loop;
+
+	if (loop_new(&loop) == 0 &&
+	    server_new_unix(loop, fixture->path, 0600, answer, fixture, &server, NULL) == 0 &&
+	    write(ready, "", 1) == 1)
+		(void)loop_run(loop);
+	_exit(1);
+}
+
+static void start_agent(struct fixture *fixture, const char *document)
+{
+	int ready[2];
+	char byte;
+
+	fixture->document = document;
+	assert_int_equal(pipe2(ready, O_CLOEXEC), 0);
+	fixture->agent = fork();
+	if (fixture->agent == 0)
+		be_the_agent(fixture, ready[1]);
+	assert_true(fixture->agent > 0);
+	close(ready[1]);
+	/* Also comes back when the child has ended. */
+	assert_int_equal(read(ready[0], &byte, 1), 1);
+	close(ready[0]);
+}
+
+static int redirect(int fd, FILE *file)
+{
+	int kept = fcntl(fd, F_DUPFD_CLOEXEC, 10);
+
+	assert_true(kept >= 0 && dup2(fileno(file), fd) == fd);
+	return kept;
+}
+
+static char *contents(FILE *file)
+{
+	char buffer[65536];
+	size_t length;
+
+	rewind(file);
+	length = fread(buffer, 1, sizeof(buffer) - 1, file);
+	buffer[length] = '\0';
+	(void)fclose(file);
+	return strdup(buffer);
+}
+
+static void run_status(struct fixture *fixture, bool json)
+{
+	const struct options options = {
+		.socket = fixture->path, .json = json, .timeout = UINT64_C(5000000000)};
+	FILE *out = tmpfile(), *err = tmpfile();
+	int kept_out, kept_err;
+
+	assert_true(out && err);
+	(void)fflush(NULL);
+	kept_out = redirect(STDOUT_FILENO, out);
+	kept_err = redirect(STDERR_FILENO, err);
+	fixture->exit = command_status.run(&options);
+	(void)dup2(kept_out, STDOUT_FILENO);
+	(void)dup2(kept_err, STDERR_FILENO);
+	close(kept_out);
+	close(kept_err);
+	free(fixture->out);
+	free(fixture->err);
+	fixture->out = contents(out);
+	fixture->err = contents(err);
+}
+
+static void test_status_command_prints_the_agents_table(void **state)
+{
+	struct fixture *fixture = *state;
+
+	start_agent(fixture, full);
+	run_status(fixture, false);
+	assert_string_equal(fixture->err, "");
+	assert_string_equal(fixture->out, full_table);
+	assert_int_equal(fixture->exit, STATUS_DONE);
+}
+
+static void test_status_command_with_json_prints_the_document_as_it_is(void **state)
+{
+	struct fixture *fixture = *state;
+
+	start_agent(fixture, "{ \"version\":\t\"1\",\"more\" :[1.50]}");
+	run_status(fixture, true);
+	assert_string_equal(fixture->err, "");
+	assert_string_equal(fixture->out, "{ \"version\":\t\"1\",\"more\" :[1.50]}\n");
+	assert_int_equal(fixture->exit, STATUS_DONE);
+}
+
+static void assert_fails(struct fixture *fixture, const char *why)
+{
+	CLEANUP(text_done) struct text line = {0};
+
+	run_status(fixture, false);
+	text_printf(&line, "dragoman: %s: %s\n", fixture->path, why);
+	assert_string_equal(fixture->err, line.data);
+	assert_string_equal(fixture->out, "");
+	assert_int_equal(fixture->exit, STATUS_FAILED);
+}
+
+static void test_status_command_without_an_agent_says_what_to_do(void **state)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct fixture *fixture = *state;
+	int fd;
+
+	assert_fails(fixture,
+		     "No such file or directory: no agent runs here (dragoman run), or its "
+		     "socket is elsewhere (--socket)");
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	memcpy(address.sun_path, fixture->path, sizeof(fixture->path));
+	assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	fd_close(&fd);
+	assert_fails(fixture,
+		     "Connection refused: the agent that made this socket is gone: start it "
+		     "again (dragoman run)");
+	assert_int_equal(unlink(fixture->path), 0);
+	fd = open(fixture->path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	fd_close(&fd);
+	assert_fails(fixture,
+		     "Socket operation on non-socket: name the agent's socket with --socket");
+}
+
+static void test_status_command_with_json_fails_in_one_document(void **state)
+{
+	struct fixture *fixture = *state;
+
+	run_status(fixture, true);
+	assert_int_equal(fixture->exit, STATUS_FAILED);
+	assert_int_equal(strncmp(fixture->out, "{\n  \"errors\": [", 15), 0);
+	assert_non_null(strstr(fixture->out, "no agent runs here"));
+}
+
+static void test_status_command_of_a_wrong_answer_fails(void **state)
+{
+	struct fixture *fixture = *state;
+
+	start_agent(fixture, "<html>\n");
+	assert_fails(fixture, "the answer: this is no JSON object");
+}
+
+static void test_status_command_of_another_status_fails(void **state)
+{
+	struct fixture *fixture = *state;
+
+	start_agent(fixture, NULL);
+	assert_fails(fixture, "the answer is HTTP status 404: is this the socket of an agent?");
+}
+
+static void parse(struct options *options, const char *one, const char *two)
+{
+	char *argv[] = {(char *)(uintptr_t)one, (char *)(uintptr_t)two};
+	struct error error = {0};
+
+	if (options_parse(options, &command_status, one ? 2 : 0, argv, &error) < 0)
+		fail_msg("%s", error.message);
+}
+
+static void test_status_socket_is_taken_from_option_variable_and_default(void **state)
+{
+	CLEANUP(options_done) struct options first = {0};
+	CLEANUP(options_done) struct options second = {0};
+	CLEANUP(options_done) struct options third = {0};
+
+	(void)state;
+	assert_int_equal(unsetenv("DRAGOMAN_SOCKET"), 0);
+	parse(&first, NULL, NULL);
+	assert_string_equal(first.socket, "/run/dragoman/dragoman.sock");
+	assert_int_equal(setenv("DRAGOMAN_SOCKET", "/other", 1), 0);
+	parse(&second, NULL, NULL);
+	assert_string_equal(second.socket, "/other");
+	parse(&third, "--socket", "/third");
+	assert_string_equal(third.socket, "/third");
+	assert_int_equal(unsetenv("DRAGOMAN_SOCKET"), 0);
+}
+
+#define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_status_table_has_problems_first),
+		cmocka_unit_test(test_status_table_without_namespaces_is_its_head),
+		cmocka_unit_test(test_status_table_takes_what_is_missing_or_something_else),
+		cmocka_unit_test(test_status_table_shows_an_unknown_state_as_a_problem),
+		cmocka_unit_test(test_status_table_has_no_control_characters),
+		cmocka_unit_test(test_status_table_breaks_what_is_wide_and_loses_nothing),
+		cmocka_unit_test(test_status_table_in_colour_is_the_same_between_escapes),
+		cmocka_unit_test(test_status_table_of_no_object_is_refused),
+		TEST(test_status_command_prints_the_agents_table),
+		TEST(test_status_command_with_json_prints_the_document_as_it_is),
+		TEST(test_status_command_without_an_agent_says_what_to_do),
+		TEST(test_status_command_with_json_fails_in_one_document),
+		TEST(test_status_command_of_a_wrong_answer_fails),
+		TEST(test_status_command_of_another_status_fails),
+		cmocka_unit_test(test_status_socket_is_taken_from_option_variable_and_default),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
