@@ -188,11 +188,12 @@ void agent_resync(struct agent *agent)
 {
 	struct target *target;
 
+	/* First, what is wanted: a service that is new is read once then. */
+	LIST_FOREACH(target, &agent->targets, entry)
+	target_resync(target);
 	registry_watch_resync(agent->watch);
 	if (agent->containers)
 		containers_resync(agent->containers);
-	LIST_FOREACH(target, &agent->targets, entry)
-	target_mark(target, 0);
 	arm_resync(agent);
 }
 

@@ -144,6 +144,8 @@ int target_join(struct agent *agent, const struct netns *netns, struct member *m
 void target_leave(struct member *member);
 /* Reads the members' descriptors anew. Returns 0, or -errno with all as it was. */
 int target_settle(struct target *target, struct error *error);
+/* Everything about it is looked at anew. */
+void target_resync(struct target *target);
 void target_mark(struct target *target, uint64_t since);
 /* Whether a service that it wants has not been read yet. */
 bool target_is_pending(const struct target *target);

@@ -223,6 +223,30 @@ void target_leave(struct member *member)
 	target_mark(target, 0);
 }
 
+/* A container's environment never changes; what is given by hand may be a file. */
+static bool has_source(const struct target *target)
+{
+	const struct member *member;
+
+	TAILQ_FOREACH(member, &target->members, of_target)
+	{
+		if (member->source)
+			return true;
+	}
+	return false;
+}
+
+void target_resync(struct target *target)
+{
+	struct error error;
+
+	if (has_source(target) && target_settle(target, &error) < 0) {
+		log_error("%s; what was read before stays", error.message);
+		metrics_error(target->agent, &error);
+	}
+	target_mark(target, 0);
+}
+
 void target_mark(struct target *target, uint64_t since)
 {
 	target->dirty = true;
