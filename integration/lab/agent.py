@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: MIT
+"""`dragoman run`, the agent, as a service manager starts it.
+
+    with Agent(registry=etcd.url, targets=["--netns", web, "-b", "WEB=web;80"]) as agent:
+        agent.status()["registry"]["state"], agent.metrics()["dragoman_commits_total"]
+
+Started, it is ready; at the end it is asked to end, and has to do so cleanly.
+"""
+
+import http.client
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import tempfile
+
+from lab.command import PROGRAM, Dragoman
+from lab.processes import Process
+from lab.waiting import wait_until
+
+_SAMPLE = re.compile(
+    r"(?P<name>[a-zA-Z_:][a-zA-Z0-9_:]*)"
+    r"(?P<labels>\{(?:[a-zA-Z_][a-zA-Z0-9_]*=\"(?:[^\"\\\n]|\\[\\\"n])*\",?)*\})?"
+    r" (?P<value>[-+]?(?:[0-9.]+(?:e[-+]?[0-9]+)?|Inf|NaN))")
+_SUFFIX = re.compile(r"_(bucket|sum|count)$")
+
+
+def parse_metrics(text):
+    """Samples of the text format 0.0.4, by name with its labels; fails where it is none."""
+    samples, types = {}, {}
+    assert text.endswith("\n")
+    for line in text.splitlines():
+        if line.startswith("# TYPE "):
+            _, _, name, kind = line.split(" ")
+            assert name not in types and kind in ("counter", "gauge", "histogram"), line
+            types[name] = kind
+        elif not line.startswith("# HELP "):
+            found = _SAMPLE.fullmatch(line)
+            assert found, line
+            name, key = found["name"], found["name"] + (found["labels"] or "")
+            family = name if name in types else _SUFFIX.sub("", name)
+            assert family in types, f"{line}: of no type"
+            assert types[family] != "counter" or family.endswith("_total"), line
+            assert key not in samples, f"{line}: twice"
+            samples[key] = float(found["value"])
+    return samples
+
+
+class _Connection(http.client.HTTPConnection):
+    def __init__(self, path):
+        super().__init__("localhost", timeout=10)
+        self._path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class Agent:
+    """A running agent. Usable with `with`."""
+
+    def __init__(self, *arguments, registry, ready=True):
+        self.folder = pathlib.Path(tempfile.mkdtemp(prefix="dgm-agent-"))
+        self.socket = self.folder / "agent.sock"
+        self._arguments = [str(word) for word in arguments]
+        self._environment = Dragoman(registry).environment
+        self._process = None
+        self._said = open(self.folder / "log", "ab")
+        try:
+            self.start(ready)
+        except BaseException:
+            self._discard()
+            raise
+
+    def start(self, ready=True):
+        self._process = Process(PROGRAM, "run", "--socket", self.socket, *self._arguments,
+                                env=self._environment, output=self._said)
+        if ready:
+            wait_until(self.is_ready, deadline=30, what="the agent to be ready")
+
+    @property
+    def pid(self):
+        return self._process.pid
+
+    @property
+    def log(self):
+        return (self.folder / "log").read_text(errors="replace")
+
+    def get(self, path):
+        """One request: status and body."""
+        connection = _Connection(self.socket)
+        try:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+        finally:
+            connection.close()
+
+    def is_ready(self):
+        assert self._process.ended() is None, self.log[-4000:]
+        try:
+            return self.get("/readyz")[0] == 200
+        except OSError:
+            return False
+
+    def status(self):
+        code, text = self.get("/status")
+        assert code == 200
+        return json.loads(text)
+
+    def namespace(self, inode):
+        """What it says of one namespace, or None."""
+        found = [each for each in self.status()["namespaces"] if each["netns"] == inode]
+        assert len(found) <= 1, found
+        return found[0] if found else None
+
+    def metrics(self):
+        code, text = self.get("/metrics")
+        assert code == 200
+        return parse_metrics(text)
+
+    def metric(self, name):
+        return self.metrics()[f"dragoman_{name}"]
+
+    def send(self, number):
+        os.kill(self.pid, number)
+
+    def cpu_seconds(self):
+        fields = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def descriptors(self):
+        """What its file descriptors are, without numbers of sockets: sorted."""
+        folder = pathlib.Path(f"/proc/{self.pid}/fd")
+        found = []
+        for entry in folder.iterdir():
+            try:
+                found.append(os.readlink(entry))
+            except FileNotFoundError:
+                pass
+        return sorted(re.sub(r"socket:\[\d+\]", "socket", each) for each in found)
+
+    def kill(self):
+        self._process.stop(signal.SIGKILL)
+
+    def end(self, signum=signal.SIGTERM):
+        """Asks it to end; it has to, with status 0."""
+        if self._process.ended() is None:
+            self.send(signum)
+        code = self._process.wait(20)
+        self._process.stop()
+        assert code == 0, f"exit {code}\n{self.log[-4000:]}"
+
+    def _discard(self):
+        if self._process:
+            self._process.stop()
+        self._said.close()
+        shutil.rmtree(self.folder)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, *_):
+        try:
+            if kind is None:
+                if self._process.ended() is None:
+                    self.end()
+            else:
+                print(f"--- the agent said\n{self.log[-8000:]}")
+        finally:
+            self._discard()

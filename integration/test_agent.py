@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: MIT
+"""The agent with targets given by hand: it follows the registry, and keeps the rules true."""
+
+import contextlib
+import signal
+
+import pytest
+
+from lab import nft
+from lab.agent import Agent
+from lab.events import Events
+from lab.registries import REGISTRIES
+from lab.waiting import wait_until
+
+WEB, CACHE = "127.0.0.1:80/tcp", "127.0.0.1:6379/tcp"
+
+
+@pytest.fixture(params=REGISTRIES)
+def registry(request, etcd, tmp_path):
+    return REGISTRIES[request.param](etcd, tmp_path)
+
+
+@pytest.fixture
+def run():
+    """run("--netns", web, registry=url): an agent that is ready, and ends with the test."""
+    with contextlib.ExitStack() as stack:
+        def start(*arguments, **options):
+            return stack.enter_context(Agent(*arguments, **options))
+        yield start
+
+
+@pytest.fixture
+def web(container):
+    """It has an interface beside lo, so that a route to ::1 is part of its rules."""
+    return container
+
+
+def document(number, port=7000, **more):
+    return {"ipaddress": f"10.77.0.{number}", "host_port": str(port), **more}
+
+
+def endpoint(number, port=7000):
+    return f"10.77.0.{number}:{port}"
+
+
+def held(namespace, listen=WEB):
+    """The endpoints that the kernel holds for a port."""
+    if "inet dragoman" not in nft.tables(namespace):
+        return None
+    return {slot.endpoint for slot in nft.slots(namespace, listen)}
+
+
+def wait_for(namespace, *numbers, listen=WEB, deadline=20):
+    wanted = {endpoint(number) for number in numbers}
+    wait_until(lambda: held(namespace, listen) == wanted, deadline,
+               what=f"{wanted} in {listen}, where there is {held(namespace, listen)}")
+
+
+# What the registry holds, the kernel does
+
+def test_agent_follows_puts_and_deletes(registry, run, web):
+    registry.put("/services/web/a", document(1))
+    agent = run("--netns", web, "-b", "WEB=web;80", registry=registry.url)
+    assert held(web) == {endpoint(1)}
+    registry.put("/services/web/b", document(2))
+    wait_for(web, 1, 2)
+    registry.put("/services/web/a", document(3))
+    wait_for(web, 2, 3)
+    registry.delete("/services/web/b")
+    wait_for(web, 3)
+    registry.delete("/services/web/a")
+    wait_for(web)
+    assert "127.0.0.1 . 6 . 80" in nft.listing(web, "set", "inet", "dragoman", "unavailable4")
+    assert agent.namespace(web.inode)["backends"][0]["state"] == "empty"
+    registry.put("/services/web/c", document(4))
+    wait_for(web, 4)
+    before = nft.listing(web)
+    agent.end()
+    assert nft.listing(web) == before
+
+
+def test_agent_rewrite_of_what_stands_there_sends_no_batch(registry, run, web):
+    registry.put("/services/web/a", document(1))
+    agent = run("--netns", web, "-b", "WEB=web;80", registry=registry.url)
+    events, commits = Events(web), agent.metric("commits_total")
+    for _ in range(5):
+        registry.put("/services/web/a", document(1))
+    registry.put("/services/web/a", document(1, attributes={"of": "nobody"}))
+    # Only what comes after them shows that they were seen.
+    registry.put("/services/web/b", document(2))
+    wait_for(web, 1, 2)
+    assert agent.metric("commits_total") == commits + 1
+    assert events.heard().get("newgen") == 1
+
+
+def test_agent_descriptors_before_the_first_target_are_for_all(etcd, run, namespaces, tmp_path):
+    one, two, three = (namespaces.new(name) for name in ("one", "two", "three"))
+    for number, name in enumerate(("web", "cache", "db"), 1):
+        etcd.put(f"/services/{name}/a", document(number))
+    (tmp_path / "env").write_text("BACKEND_DB=db;3306\n")
+    run("-b", "WEB=web;80", "--netns", one, "--netns", two, "-b", "CACHE=cache;6379",
+        "--netns", three.path, "--env-file", tmp_path / "env", registry=etcd.url)
+    held_by = [{slot.listen: slot.endpoint for slot in nft.slots(each)}
+               for each in (one, two, three)]
+    assert held_by == [{WEB: endpoint(1)}, {CACHE: endpoint(2)},
+                       {"127.0.0.1:3306/tcp": endpoint(3)}]
+
+
+def test_agent_target_without_descriptors_is_left_without_traces(etcd, run, namespaces):
+    bare = namespaces.new("bare")
+    before = nft.traces(bare)
+    agent = run("--netns", bare, registry=etcd.url)
+    assert agent.namespace(bare.inode)["backends"] == []
+    assert nft.traces(bare) == before
+
+
+def test_agent_sighup_looks_at_everything_anew(etcd, run, web, tmp_path):
+    etcd.put("/services/web/a", document(1))
+    etcd.put("/services/cache/a", document(2))
+    lines = tmp_path / "env"
+    lines.write_text("BACKEND_WEB=web;80\n")
+    agent = run("--netns", web, "--env-file", lines, registry=etcd.url)
+    before, reads = nft.listing(web), agent.metric("registry_reads_total")
+    agent.send(signal.SIGHUP)
+    wait_until(lambda: agent.metric("registry_reads_total") > reads, what="the registry to be read")
+    assert nft.listing(web) == before
+    lines.write_text("BACKEND_CACHE=cache;6379\n")
+    agent.send(signal.SIGHUP)
+    wait_for(web, 2, listen=CACHE)
+    assert held(web) == set()
+    # A file that cannot be read changes nothing.
+    lines.unlink()
+    before = nft.listing(web)
+    agent.send(signal.SIGHUP)
+    wait_until(lambda: str(lines) in agent.log, what="a word about the file")
+    assert agent.is_ready() and nft.listing(web) == before
+
+
+# Its end, and its next start
+
+@pytest.mark.parametrize("signum", (signal.SIGTERM, signal.SIGINT))
+def test_agent_leaves_the_rules_when_it_ends(etcd, run, web, signum):
+    etcd.put("/services/web/a", document(1))
+    agent = run("--netns", web, "-b", "WEB=web;80", registry=etcd.url)
+    before = nft.listing(web)
+    agent.end(signum)
+    assert nft.listing(web) == before and "10.77.0.1" in before
+
+
+def test_agent_flushes_on_exit_where_it_is_asked_to(etcd, run, namespaces, web):
+    other = namespaces.new("other")
+    clean = [nft.traces(each) for each in (web, other)]
+    etcd.put("/services/web/a", document(1))
+    agent = run("-b", "WEB=web;80", "--netns", web, "--netns", other, "--flush-on-exit",
+                registry=etcd.url)
+    assert [nft.traces(each) for each in (web, other)] != clean
+    agent.end()
+    assert [nft.traces(each) for each in (web, other)] == clean
+
+
+def test_agent_killed_and_started_again_sends_no_batch(registry, run, web):
+    registry.put("/services/web/a", document(1))
+    registry.put("/services/cache/a", document(2))
+    agent = run("--netns", web, "-b", "WEB=web;80", "-b", "CACHE=cache;6379",
+                registry=registry.url)
+    events, before = Events(web), nft.listing(web)
+    for _ in range(3):
+        agent.kill()
+        agent.start()
+        assert agent.metric("commits_total") == 0
+    assert events.heard() == {} and nft.listing(web) == before
+    agent.kill()
+    registry.put("/services/web/a", document(3))
+    registry.delete("/services/cache/a")
+    registry.put("/services/cache/b", document(4))
+    agent.start()
+    # Ready means that it is done.
+    assert held(web) == {endpoint(3)} and held(web, CACHE) == {endpoint(4)}
+    assert events.heard().get("newgen") == 1
