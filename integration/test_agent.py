@@ -2,7 +2,10 @@
 """The agent with targets given by hand: it follows the registry, and keeps the rules true."""
 
 import contextlib
+import re
 import signal
+import subprocess
+import time
 
 import pytest
 
@@ -177,3 +180,93 @@ def test_agent_killed_and_started_again_sends_no_batch(registry, run, web):
     # Ready means that it is done.
     assert held(web) == {endpoint(3)} and held(web, CACHE) == {endpoint(4)}
     assert events.heard().get("newgen") == 1
+
+
+# Somebody else's hand
+
+HANDS = {
+    "ruleset-flushed": "flush ruleset",
+    "table-deleted": "delete table inet dragoman",
+    "element-deleted": "delete element inet dragoman services4 { 127.0.0.1 . tcp . 80 }",
+    "slot-deleted": "delete element inet dragoman endpoints4 { 127.0.0.1 . tcp . 80 . 0 }",
+    "chain-flushed": "flush chain inet dragoman output",
+    "rule-added": "insert rule inet dragoman guard accept",
+}
+
+
+def rules(namespace):
+    """The table without counters, which start again where an element is made anew."""
+    if "inet dragoman" not in nft.tables(namespace):
+        return None
+    text = re.sub(r"packets \d+ bytes \d+", "", nft.listing(namespace))
+    # Chains stand in the order in which they were made.
+    return sorted(re.split(r"\n(?=\t\w)", text.rstrip("}\n")))
+
+
+def test_agent_puts_right_what_others_change(etcd, run, web):
+    for number in (1, 2, 3):
+        etcd.put(f"/services/web/{number}", document(number))
+    agent = run("--netns", web, "-b", "WEB=web;80", registry=etcd.url)
+    before, repairs = rules(web), agent.metric("drift_repairs_total")
+    for turn in range(5):
+        for name, hand in HANDS.items():
+            nft.load(web, hand)
+            wait_until(lambda: rules(web) == before, what=f"rules to be whole after {name}")
+            repairs += 1
+            wait_until(lambda: agent.metric("drift_repairs_total") == repairs,
+                       what=f"repair {repairs} to be counted")
+
+
+def test_agent_leaves_other_tables_alone(etcd, run, web):
+    etcd.put("/services/web/a", document(1))
+    agent = run("--netns", web, "-b", "WEB=web;80", registry=etcd.url)
+    events, commits = Events(web), agent.metric("commits_total")
+    nft.load(web, "add table inet other\nadd chain inet other dragoman")
+    nft.load(web, "delete table inet other")
+    # Its answer comes after what it has heard.
+    etcd.put("/services/web/b", document(2))
+    wait_for(web, 1, 2)
+    assert agent.metric("commits_total") == commits + 1
+    assert agent.metric("drift_repairs_total") == 0
+    assert events.heard()["newgen"] == 3
+
+
+def test_agent_fight_without_end_costs_bounded_cpu(etcd, run, web):
+    etcd.put("/services/web/a", document(1))
+    agent = run("--netns", web, "-b", "WEB=web;80", registry=etcd.url)
+    before, repairs = rules(web), agent.metric("drift_repairs_total")
+
+    def damage():
+        """Waits where the other one has not kept up."""
+        for _ in range(100):
+            other.write_line("flush chain inet dragoman output")
+        return agent.metric("drift_repairs_total") >= repairs + 200
+
+    with web.start("nft", "-i", output=subprocess.DEVNULL) as other:
+        started, cpu = time.monotonic(), agent.cpu_seconds()
+        wait_until(damage, deadline=40, what="two hundred repairs")
+        took, spent = time.monotonic() - started, agent.cpu_seconds() - cpu
+        done = agent.metric("drift_repairs_total") - repairs
+    print(f"{done} repairs in {took:.2f} s, {spent:.2f} s of CPU")
+    # A few at once, then one in ten milliseconds; no more than half of a processor for it.
+    assert done <= 50 + took / 0.01
+    assert spent <= took / 2
+    wait_until(lambda: rules(web) == before, what="rules to be whole in the end")
+
+
+def test_agent_follows_links_and_routes_to_the_loopback_address(etcd, run, web, namespaces):
+    etcd.put("/services/web/a", document(1))
+    run("--netns", web, "-b", "WEB=web;80", registry=etcd.url)
+
+    def devices():
+        return set(re.findall(r"::1 dev (eth\d)", "\n".join(nft.traces(web)["routes"])))
+
+    assert devices() == {"eth0"}
+    web.ip("-6", "route", "delete", "local", "::1/128", "dev", "eth0", "table", "local")
+    wait_until(lambda: devices() == {"eth0"}, what="the route to be back")
+    namespaces.link(web, namespaces.new("further"), device="eth1")
+    wait_until(lambda: devices() == {"eth0", "eth1"}, what="a route of the new link")
+    web.ip("link", "set", "eth0", "down")
+    wait_until(lambda: devices() == {"eth1"}, what="the route to go with the link")
+    web.ip("link", "set", "eth0", "up")
+    wait_until(lambda: devices() == {"eth0", "eth1"}, what="the route to come with the link")
