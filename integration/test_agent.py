@@ -2,6 +2,7 @@
 """The agent with targets given by hand: it follows the registry, and keeps the rules true."""
 
 import contextlib
+import os
 import re
 import signal
 import subprocess
@@ -11,7 +12,9 @@ import pytest
 
 from lab import nft
 from lab.agent import Agent
+from lab.etcd import Etcd
 from lab.events import Events
+from lab.processes import Process, run as command
 from lab.registries import REGISTRIES
 from lab.waiting import wait_until
 
@@ -270,3 +273,148 @@ def test_agent_follows_links_and_routes_to_the_loopback_address(etcd, run, web, 
     wait_until(lambda: devices() == {"eth1"}, what="the route to go with the link")
     web.ip("link", "set", "eth0", "up")
     wait_until(lambda: devices() == {"eth0", "eth1"}, what="the route to come with the link")
+
+
+# Namespaces that end
+
+@pytest.fixture
+def short(namespaces):
+    """A cable from a namespace that will end; short.is_dead() when the kernel took it apart."""
+    keeper = namespaces.new("keeper")
+    keeper.ip("link", "add", "cable", "type", "veth", "peer", "name", "eth0")
+
+    class Short:
+        def put_into(self, namespace):
+            keeper.ip("link", "set", "eth0", "netns", namespace)
+
+        def is_dead(self):
+            return "cable" not in keeper.ip("link", "show").stdout
+    return Short()
+
+
+def test_agent_lets_go_of_a_namespace_that_is_deleted(etcd, run, web, namespaces, short):
+    etcd.put("/services/web/a", document(1))
+    gone = namespaces.new("gone")
+    short.put_into(gone)
+    with Agent("-b", "WEB=web;80", "--netns", web, registry=etcd.url) as alone:
+        usual = alone.namespace_descriptors()
+    agent = run("-b", "WEB=web;80", "--netns", web, "--netns", gone, registry=etcd.url)
+    inode = gone.inode
+    assert held(gone) == {endpoint(1)} and agent.namespace(inode)
+    assert usual
+    wait_until(lambda: agent.namespace_descriptors() == 2 * usual, what=f"{usual} more")
+    namespaces.delete(gone)
+    wait_until(short.is_dead, what="the namespace to end")
+    wait_until(lambda: agent.namespace_descriptors() == usual, what=f"{usual} descriptors")
+    assert not agent.namespace(inode) and agent.namespace(web.inode)
+    assert agent.metric("namespaces") == 1
+    etcd.put("/services/web/b", document(2))
+    wait_for(web, 1, 2)
+
+
+def own_rules(process):
+    return command("nsenter", f"--net=/proc/{process.pid}/ns/net", "nft", "list",
+                   "ruleset").stdout
+
+
+def test_agent_lets_go_of_the_namespace_of_a_process_that_ends(etcd, run, web, short):
+    etcd.put("/services/web/a", document(1))
+    with Process("unshare", "--net", "sleep", "1000") as process:
+        path = f"/proc/{process.pid}/ns/net"
+        wait_until(lambda: os.stat(path).st_ino != os.stat("/proc/self/ns/net").st_ino,
+                   what="a namespace of its own")
+        inode = os.stat(path).st_ino
+        short.put_into(process.pid)
+        with Agent("-b", "WEB=web;80", "--netns", web, registry=etcd.url) as alone:
+            usual = alone.namespace_descriptors()
+        agent = run("-b", "WEB=web;80", "--netns", web, "--pid", process.pid, registry=etcd.url)
+        assert "10.77.0.1" in own_rules(process)
+        assert agent.namespace(inode)
+    wait_until(short.is_dead, what="the namespace to end")
+    wait_until(lambda: agent.namespace_descriptors() == usual, what=f"{usual} descriptors")
+    assert not agent.namespace(inode) and held(web) == {endpoint(1)}
+
+
+def test_agent_outlives_its_last_target(etcd, run, namespaces):
+    gone = namespaces.new("gone")
+    agent = run("-b", "WEB=web;80", "--netns", gone, registry=etcd.url)
+    namespaces.delete(gone)
+    wait_until(lambda: agent.status()["namespaces"] == [], what="the namespace to be let go of")
+    assert agent.metric("services") == 0 and agent.is_ready()
+    agent.send(signal.SIGHUP)
+    wait_until(lambda: "SIGHUP" in agent.log, what="SIGHUP to be heard")
+    assert agent.status()["namespaces"] == []
+
+
+# A registry that goes and comes
+
+@pytest.fixture
+def own_etcd():
+    """An etcd that may be stopped."""
+    with Etcd() as server:
+        yield server
+
+
+def state_of(agent):
+    return agent.status()["registry"]["state"]
+
+
+@pytest.mark.parametrize("kind", ("etcd", "etcd2"))
+def test_agent_keeps_the_rules_while_the_registry_is_away(own_etcd, run, web, tmp_path, kind):
+    registry = REGISTRIES[kind](own_etcd, tmp_path)
+    registry.put("/services/web/a", document(1))
+    agent = run("--netns", web, "-b", "WEB=web;80", "--resync", "1", registry=registry.url)
+    before = rules(web)
+    assert state_of(agent) == "live"
+    own_etcd.stop()
+    wait_until(lambda: state_of(agent) == "lost", what="the loss to be told")
+    wait_until(lambda: agent.namespace(web.inode)["backends"][0]["state"] == "held",
+               what="what is known to be held")
+    # What others change is still put right.
+    nft.load(web, "flush ruleset")
+    wait_until(lambda: rules(web) == before, what="rules to be whole without a registry")
+    assert agent.get("/readyz")[0] == 200
+    own_etcd.start_again()
+    wait_until(lambda: state_of(agent) == "live", deadline=30, what="the registry to be back")
+    wait_until(lambda: agent.namespace(web.inode)["backends"][0]["state"] == "ready",
+               what="the state to be ready again")
+    assert rules(web) == before
+    registry.put("/services/web/b", document(2))
+    wait_for(web, 1, 2)
+    registry.delete("/services/web/a")
+    wait_for(web, 2)
+
+
+@pytest.mark.parametrize("kind", ("etcd", "etcd2"))
+def test_agent_catches_up_after_a_compaction(own_etcd, run, web, tmp_path, kind):
+    registry = REGISTRIES[kind](own_etcd, tmp_path)
+    registry.put("/services/web/a", document(1))
+    registry.put("/services/web/b", document(2))
+    agent = run("--netns", web, "-b", "WEB=web;80", "-b", "CACHE=cache;6379",
+                registry=registry.url)
+    # While the agent stands still, its connection is lost and its revision forgotten.
+    agent.send(signal.SIGSTOP)
+    own_etcd.stop()
+    own_etcd.start_again()
+    registry.delete("/services/web/a")
+    for number in range(1, 1200 if kind == "etcd2" else 20):
+        registry.put("/services/cache/x", document(number % 200 + 3))
+    own_etcd.compact()
+    registry.put("/services/web/c", document(9))
+    agent.send(signal.SIGCONT)
+    wait_for(web, 2, 9, deadline=30)
+    wait_for(web, number % 200 + 3, listen=CACHE, deadline=30)
+    assert agent.metric("watch_compactions_total") >= 1
+    registry.put("/services/web/d", document(10))
+    wait_for(web, 2, 9, 10)
+
+
+def test_agent_waits_for_a_registry_that_is_not_there_yet(own_etcd, run, web):
+    own_etcd.put("/services/web/a", document(1))
+    own_etcd.stop()
+    agent = run("--netns", web, "-b", "WEB=web;80", registry=own_etcd.url, ready=False)
+    wait_until(lambda: own_etcd.address in agent.log, what="a word about the registry")
+    assert agent.status()["registry"]["state"] != "live"
+    own_etcd.start_again()
+    wait_until(agent.is_ready, deadline=30, what="the agent to be ready")
+    wait_for(web, 1)

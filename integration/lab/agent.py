@@ -7,6 +7,7 @@
 Started, it is ready; at the end it is asked to end, and has to do so cleanly.
 """
 
+import contextlib
 import http.client
 import json
 import os
@@ -133,16 +134,19 @@ class Agent:
         fields = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def descriptors(self):
-        """What its file descriptors are, without numbers of sockets: sorted."""
-        folder = pathlib.Path(f"/proc/{self.pid}/fd")
+    def namespace_descriptors(self):
+        """How many of its descriptors are of other namespaces: nsfs files and sockets."""
+        here = set()
+        for table in ("tcp", "tcp6", "unix", "netlink"):
+            lines = pathlib.Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+            column = {"unix": 6, "netlink": 9}.get(table, 9)
+            here.update(f"socket:[{line.split()[column]}]" for line in lines)
         found = []
-        for entry in folder.iterdir():
-            try:
+        for entry in pathlib.Path(f"/proc/{self.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
                 found.append(os.readlink(entry))
-            except FileNotFoundError:
-                pass
-        return sorted(re.sub(r"socket:\[\d+\]", "socket", each) for each in found)
+        return sum(each.startswith("net:") or (each.startswith("socket:") and each not in here)
+                   for each in found)
 
     def kill(self):
         self._process.stop(signal.SIGKILL)
