@@ -130,8 +130,9 @@ static int enter(struct member *member, const struct netns *netns, struct error 
 	if (r > 0) {
 		member->note = MEMBER_HOST_NETWORK;
 		return error_set(error, -EPERM, ERROR_INVALID,
-				 "it is in the host's own network namespace, which is refused "
-				 "without --allow-host-netns");
+				 "%s is in the host's own network namespace, which is refused "
+				 "without --allow-host-netns",
+				 member->name);
 	}
 	return target_join(member->agent, netns, member, error);
 }
@@ -141,8 +142,10 @@ static int follow_process(struct member *member, struct error *error)
 	CLEANUP(netns_done) struct netns netns = NETNS_NONE;
 	int r = watch_process(member);
 
-	if (r == -ESRCH)
-		return error_set(error, r, ERROR_TRANSIENT, "it has ended");
+	/* Of a thread's number it is EINVAL, with newer kernels ENOENT. */
+	if (r == -ESRCH || r == -EINVAL || r == -ENOENT)
+		return error_set(error, -ESRCH, ERROR_TRANSIENT, "process %ld: no such process",
+				 (long)member->pid);
 	if (r < 0)
 		return error_set(error, r, error_class_of(r), "process %ld: %s", (long)member->pid,
 				 strerror(-r));

@@ -23,6 +23,13 @@ static const char *const section_titles[] = {
 };
 _Static_assert(ARRAY_SIZE(section_titles) == SECTION_COUNT, "a title for each section");
 
+static const char *section_title(const struct command *command, enum option_section section)
+{
+	if (section == SECTION_TARGET && command->has_targets)
+		return "Targets, any number of --netns and --pid";
+	return section_titles[section];
+}
+
 static void pad_to(struct text *out, size_t *column, size_t target)
 {
 	while (*column < target) {
@@ -132,7 +139,7 @@ static void add_section(struct text *out, const struct command *command,
 		if (table[i].section != section || !(table[i].commands & command->bit))
 			continue;
 		if (!titled)
-			text_printf(out, "\n%s:\n", section_titles[section]);
+			text_printf(out, "\n%s:\n", section_title(command, section));
 		titled = true;
 		add_option(out, &table[i]);
 	}

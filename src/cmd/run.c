@@ -188,10 +188,10 @@ static int open_servers(struct running *running, struct error *error)
 	int r = server_new_unix(running->loop, options->socket, 0660, answer, running,
 				&running->local, error);
 
-	if (r == 0 && options->metrics)
-		r = server_new_tcp(running->loop, options->metrics, answer, running, &running->tcp,
-				   error);
-	return r;
+	if (r < 0 || !options->metrics)
+		return r;
+	r = server_new_tcp(running->loop, options->metrics, answer, running, &running->tcp, error);
+	return r < 0 ? error_wrap(error, "--metrics") : 0;
 }
 
 /* Warns of an address that the network can reach: what is told there is for the host alone. */
