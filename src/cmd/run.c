@@ -320,6 +320,7 @@ static int run(const struct options *options)
 	struct running running = {.options = options, .signal_fd = -1, .lock_fd = -1};
 	struct error error = {0};
 
+	log_set_graded(notify_has_journal());
 	if (start(&running, &error) == 0 && run_loop(&running, &error) == 0)
 		return STATUS_DONE;
 	log_error("%s", error.message);
