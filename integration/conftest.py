@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Fixtures of the integration tests. They need root, nftables, iproute2 and etcd.
+"""Fixtures of the integration tests. They need root, nftables, iproute2, etcd and Docker.
 
 A test reads: these endpoints answer, this stands in the registry, this
 command ran; so these connections went there. `laboratory` is the usual
@@ -12,6 +12,7 @@ import types
 import pytest
 
 from lab.command import Dragoman
+from lab.docker import Docker
 from lab.etcd import Etcd
 from lab.namespaces import Namespaces
 
@@ -90,6 +91,19 @@ def etcd_auth(etcd_auth_server):
     """The same with authentication: etcd_auth.user may read."""
     etcd_auth_server.clear()
     return etcd_auth_server
+
+
+@pytest.fixture(scope="session")
+def docker_server():
+    with Docker() as server:
+        yield server
+
+
+@pytest.fixture
+def docker(docker_server):
+    """A Docker engine of our own without containers; those that a test makes are removed."""
+    yield docker_server
+    docker_server.clear()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Several at once in one namespace, and one that is killed: never a mixture."""
 
+import fcntl
 import json
 import pathlib
 import random
@@ -134,6 +135,19 @@ def test_concurrency_reconcile_against_flush_leaves_all_or_nothing(states, conta
             ends["reconciled"] += 1
     print(f"{met} conflicts; {ends}")
     assert met > 0, "they never met"
+
+
+def test_concurrency_lock_that_somebody_keeps_delays_but_does_not_forbid(states, container):
+    """Any process in the namespace can take it."""
+    with container.path.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        plan = states.dragoman("plan", *states.a.arguments(container)[1:])
+        assert plan.code == 3 and "lock" not in plan.stderr
+        result = states.dragoman(*states.a.arguments(container, "--timeout", 2))
+    assert result.code == 0 and "going on without the namespace's lock" in result.stderr
+    assert states.which(table(container)) is states.a
+    again = states.dragoman(*states.b.arguments(container))
+    assert again.code == 0 and "lock" not in again.stderr
 
 
 def test_concurrency_reconcile_while_somebody_edits_another_table(tmp_path, namespaces, container):

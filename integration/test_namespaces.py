@@ -358,6 +358,46 @@ def test_namespaces_ipv6_off_on_lo(dragoman, registered, container):
     assert route_devices(container) == set()
 
 
+@pytest.mark.parametrize("switch", ["sysctl", "link"])
+def test_namespaces_without_ipv6_on_lo_are_flushed_whole(dragoman, registered, container, switch):
+    """The other interfaces' routes to ::1 outlive lo's; nor is 1 forgotten for them."""
+    container.sysctl("net.ipv4.conf.all.route_localnet", 1)
+    before = nft.traces(container)
+    assert dragoman.reconcile(container, "WEB=web;80").code == 0
+    assert route_devices(container) == {"eth0"}
+    if switch == "link":
+        container.ip("link", "set", "lo", "down")
+    else:
+        container.sysctl("net.ipv6.conf.lo.disable_ipv6", 1)
+    assert route_devices(container) == {"eth0"}
+    assert dragoman.flush(container).code == 0
+    assert route_devices(container) == set()
+    container.ip("link", "set", "lo", "up")
+    container.sysctl("net.ipv6.conf.lo.disable_ipv6", 0)
+    assert dragoman.flush(container).changes == set()
+    assert nft.traces(container) == before
+
+
+def test_namespaces_with_sysctls_that_cannot_be_written(dragoman, registered, container):
+    """What else could be done was done, and a flush that cannot close localhost keeps the guard."""
+    def read_only(*words):
+        script = ("mount --make-rprivate / && mount --bind /proc/sys /proc/sys && "
+                  "mount -o remount,ro,bind /proc/sys && exec \"$@\"")
+        return run("unshare", "-m", "sh", "-c", script, "sh", PROGRAM, *words, "--netns", container,
+                   check=False, env=dragoman.environment)
+
+    done = read_only("reconcile", "-b", "WEB=web;80")
+    assert done.returncode == 1 and "route_localnet" in done.stderr, done
+    assert route_devices(container) == {"eth0"}
+    assert dragoman.plan(container, "WEB=web;80").changes == {
+        ("replace", "sysctl net.ipv4.conf.all.route_localnet = 1")}
+    assert dragoman.reconcile(container, "WEB=web;80").code == 0
+    done = read_only("flush")
+    assert done.returncode == 1 and "route_localnet" in done.stderr, done
+    assert nft.tables(container) == {"inet dragoman"}
+    assert container.sysctl("net.ipv4.conf.all.route_localnet") == "1"
+
+
 def test_namespaces_links_down_lose_routes_and_get_them_again(dragoman, registered, laboratory):
     container, hosts = laboratory.container, laboratory.hosts
     serve(hosts, "[fd77::1]:8080/tcp")

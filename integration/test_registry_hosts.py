@@ -241,6 +241,20 @@ def test_registry_first_host_hangs(scheme, etcd):
     assert seconds < 4
 
 
+def test_registry_slow_host_has_its_share_of_the_time_limit():
+    """A third of it, or nearly, where three are listed; and not a ninth."""
+    def slow(_):
+        time.sleep(0.9)
+        yield answer('{"errorCode": 100, "message": "Key not found"}', "404 Not Found",
+                     ["X-Etcd-Index: 7"])
+
+    refusing = refusing_address()
+    with BadServer(slow) as server:
+        url = f"etcd2://{server.address},{refusing},{refusing}"
+        done = Dragoman(url)("resolve", "--json", "--timeout", 4, "web;80")
+    assert done.code == 0 and endpoints(done.json) == [], done
+
+
 def test_registry_every_host_but_the_last_hangs(scheme, etcd, container):
     with SilentListener() as one, SilentListener() as two:
         url = f"{scheme}://{one.address},{two.address},{etcd.address}"

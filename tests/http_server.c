@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "dragoman/base/memory.h"
@@ -38,7 +39,8 @@ struct http_server {
 	struct http_connection *called;
 	size_t count;
 	int fd;
-	char address[32];
+	char address[sizeof(((struct sockaddr_un *)0)->sun_path)];
+	bool is_unix;
 };
 
 /* Unlike assert(), never compiled out: it has effects. */
@@ -198,27 +200,55 @@ static void on_connection(struct loop_source *source, int fd, unsigned events, v
 			 connection, &connection->source) == 0);
 }
 
-struct http_server *http_server_new(struct loop *loop, http_server_function *function, void *user)
+static struct http_server *server_new(struct loop *loop, int family, http_server_function *function,
+				      void *user)
 {
 	struct http_server *server = calloc(1, sizeof(*server));
-	struct sockaddr_in address = {.sin_family = AF_INET,
-				      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t length = sizeof(address);
 
 	must(server != NULL);
 	server->loop = loop;
 	server->function = function;
 	server->user = user;
 	LIST_INIT(&server->connections);
-	server->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	server->fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	must(server->fd >= 0);
+	return server;
+}
+
+static void server_listen(struct http_server *server)
+{
+	must(listen(server->fd, 64) == 0);
+	must(loop_add_io(server->loop, "test server", server->fd, LOOP_READ, on_connection, server,
+			 &server->source) == 0);
+}
+
+struct http_server *http_server_new(struct loop *loop, http_server_function *function, void *user)
+{
+	struct http_server *server = server_new(loop, AF_INET, function, user);
+	struct sockaddr_in address = {.sin_family = AF_INET,
+				      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t length = sizeof(address);
+
 	must(bind(server->fd, (struct sockaddr *)&address, length) == 0);
 	must(getsockname(server->fd, (struct sockaddr *)&address, &length) == 0);
-	must(listen(server->fd, 64) == 0);
 	(void)snprintf(server->address, sizeof(server->address), "127.0.0.1:%u",
 		       ntohs(address.sin_port));
-	must(loop_add_io(loop, "test server", server->fd, LOOP_READ, on_connection, server,
-			 &server->source) == 0);
+	server_listen(server);
+	return server;
+}
+
+struct http_server *http_server_new_unix(struct loop *loop, const char *path,
+					 http_server_function *function, void *user)
+{
+	struct http_server *server = server_new(loop, AF_UNIX, function, user);
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+	server->is_unix = true;
+	must(strlen(path) < sizeof(address.sun_path));
+	(void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+	(void)snprintf(server->address, sizeof(server->address), "%s", path);
+	must(bind(server->fd, (struct sockaddr *)&address, sizeof(address)) == 0);
+	server_listen(server);
 	return server;
 }
 
@@ -234,6 +264,8 @@ void http_server_free(struct http_server *server)
 	}
 	loop_source_free(server->source);
 	fd_close(&server->fd);
+	if (server->is_unix)
+		(void)unlink(server->address);
 	free(server);
 }
 

@@ -26,6 +26,9 @@ typedef bool http_server_function(struct http_server *server, const char *reques
 
 /* On a free port of 127.0.0.1. Ends the test where it cannot be. */
 struct http_server *http_server_new(struct loop *loop, http_server_function *function, void *user);
+/* On a Unix socket at that path, which must not be there; it is removed at the end. */
+struct http_server *http_server_new_unix(struct loop *loop, const char *path,
+					 http_server_function *function, void *user);
 void http_server_free(struct http_server *server);
 
 /* A connection, for answers that go on after the function of the request is back. */
@@ -48,7 +51,7 @@ struct http_server_functions {
 void http_server_set_functions(struct http_server *server,
 			       const struct http_server_functions *functions);
 
-/* "127.0.0.1:PORT" */
+/* "127.0.0.1:PORT", or the path of a Unix socket. */
 const char *http_server_address(const struct http_server *server);
 
 /* Requests that came so far. */

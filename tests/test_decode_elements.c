@@ -7,6 +7,7 @@
  * batch is called when the kernel refuses it.
  */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -120,6 +121,59 @@ static void test_decode_of_odd_keys_makes_strays(void **state)
 		assert_null(observed->foreign);
 		dump_done(&dump);
 	}
+}
+
+static int feed_again(struct dump *dump, const struct element_case *element)
+{
+	struct nlmsghdr *message = dump_message(dump, NFT_MSG_NEWSETELEM);
+
+	dump->decoder.set = element->set;
+	put_element(message, element);
+	return dump_feed(&dump->decoder, message);
+}
+
+static void test_decode_of_an_element_twice_is_no_dump(void **state)
+{
+	static const struct element_case cases[] = {
+		{.set = SET_SERVICES4, .key_length = 12, .key = {127, 0, 0, 1, 6, [9] = 80}},
+		{.set = SET_UNAVAILABLE4, .key_length = 12, .key = {127, 0, 0, 1, 6, [9] = 80}},
+		{.set = SET_UNAVAILABLE4, .key_length = 12, .key = {127, 0, 0, 1, 17, [9] = 80}},
+		{.set = SET_UNAVAILABLE4, .key_length = 12, .key = {127, 0, 0, 1, 6, [9] = 81}},
+		{.set = SET_ENDPOINTS4, .key_length = 16, .key = {127, 0, 0, 1, 6, [9] = 80}},
+		{.set = SET_ENDPOINTS4,
+		 .key_length = 16,
+		 .key = {127, 0, 0, 1, 6, [9] = 80, [13] = 0x0f}},
+		{.set = SET_ENDPOINTS6, .key_length = 28, .key = {LOCALHOST6, 6, [21] = 80}},
+	};
+	struct dump dump;
+
+	(void)state;
+	dump_begin(&dump);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+		assert_int_equal(feed_again(&dump, &cases[i]), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+		assert_int_equal(feed_again(&dump, &cases[i]), -EAGAIN);
+	dump_done(&dump);
+}
+
+static void test_decode_of_many_elements_finds_the_one_that_comes_twice(void **state)
+{
+	struct element_case element = {
+		.set = SET_ENDPOINTS4, .key_length = 16, .key = {127, 0, 0, 1, 6}};
+	enum { MANY = 5000 };
+	struct dump dump;
+
+	(void)state;
+	dump_begin(&dump);
+	for (unsigned i = 0; i <= MANY; i++) {
+		unsigned number = i % MANY + 1;
+
+		element.key[8] = (uint8_t)(number >> 8);
+		element.key[9] = (uint8_t)number;
+		assert_int_equal(feed_again(&dump, &element), i < MANY ? 0 : -EAGAIN);
+	}
+	assert_int_equal(dump.observed.endpoint_count, MANY);
+	dump_done(&dump);
 }
 
 static void test_decode_of_elements_without_a_key_makes_the_table_foreign(void **state)
@@ -357,6 +411,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_decode_of_odd_keys_makes_strays),
+		cmocka_unit_test(test_decode_of_an_element_twice_is_no_dump),
+		cmocka_unit_test(test_decode_of_many_elements_finds_the_one_that_comes_twice),
 		cmocka_unit_test(test_decode_of_elements_without_a_key_makes_the_table_foreign),
 		cmocka_unit_test(test_decode_of_very_many_foreign_things_makes_the_table_foreign),
 		cmocka_unit_test(test_decode_of_verdicts_knows_only_goto_to_our_chains),

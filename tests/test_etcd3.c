@@ -88,7 +88,7 @@ static void test_etcd3_encode_txn_of_two_ranges_is_golden(void **state)
 struct decoded {
 	struct document_list list;
 	struct etcd3_result results[2];
-	uint64_t revision;
+	struct registry_position position;
 	struct error error;
 };
 
@@ -97,7 +97,7 @@ static int decode(struct decoded *decoded, const char *body)
 	*decoded = (struct decoded){.list.arena = arena_new()};
 	assert_non_null(decoded->list.arena);
 	decoded->results[0].list = decoded->results[1].list = &decoded->list;
-	return etcd3_decode_txn(body, strlen(body), ranges, 2, decoded->results, &decoded->revision,
+	return etcd3_decode_txn(body, strlen(body), ranges, 2, decoded->results, &decoded->position,
 				&decoded->error);
 }
 
@@ -115,7 +115,7 @@ static void test_etcd3_decode_txn_of_keys_gives_documents_and_revision(void **st
 				       "\"value\":\"AP8=\"},{\"key\":\"L2EvMQ==\"}],"
 				       "\"more\":true,\"count\":\"9\"}}]}"),
 			 0);
-	assert_int_equal(decoded.revision, 12);
+	assert_int_equal(decoded.position.revision, 12);
 	assert_int_equal(decoded.list.count, 3);
 	assert_string_equal(decoded.list.items[0].key, "/a");
 	assert_string_equal(decoded.list.items[0].value, "x");

@@ -39,7 +39,7 @@ struct stream {
 	struct text chunks, data;
 	size_t heads;
 	long status;
-	enum { READ_ON, CANCEL_IN_HEAD, CANCEL_IN_DATA, FREE_IN_DATA } manner;
+	enum manner { READ_ON, CANCEL_IN_HEAD, CANCEL_IN_DATA, FREE_IN_DATA } manner;
 	size_t data_calls;
 };
 
@@ -253,7 +253,7 @@ static void test_http_stream_of_a_failure_gathers_its_body(void **state)
 
 static void test_http_stream_ended_in_its_own_functions_calls_none_more(void **state)
 {
-	static const int manners[] = {CANCEL_IN_HEAD, CANCEL_IN_DATA, FREE_IN_DATA};
+	static const enum manner manners[] = {CANCEL_IN_HEAD, CANCEL_IN_DATA, FREE_IN_DATA};
 	struct fixture *fixture = *state;
 
 	for (size_t i = 0; i < ARRAY_SIZE(manners); i++) {

@@ -177,6 +177,25 @@ static void test_commit_after_another_is_a_conflict(void **state)
 	lab_sync(lab, &desired);
 }
 
+/* Whoever comes next still finds in it what route_localnet was. */
+static void test_flush_removes_the_table_last(void **state)
+{
+	struct lab *lab = *state;
+	struct ruleset desired = lab_service(lab, FAMILY_IPV4, 2);
+
+	lab_run("echo 1 >" LOCALNET);
+	lab_sync(lab, &desired);
+	assert_int_equal(plan_flush(lab->arena, &lab->observed, &lab->verdicts), 0);
+	lab_run("nft add table ip other");
+	lab_refused(lab, -ERESTART, ERROR_CONFLICT, "the ruleset has changed since it was read");
+	lab_read(lab);
+	assert_false(lab->observed.links[0].routed);
+	assert_true(lab->observed.table);
+	assert_int_equal(lab->observed.saved_localnet, 1);
+	lab_flush(lab);
+	lab_run("grep -qx 1 " LOCALNET);
+}
+
 static void test_commit_of_the_same_twice_is_refused_whole(void **state)
 {
 	struct lab *lab = *state;
@@ -313,6 +332,7 @@ int main(void)
 		lab_test(test_useless_routes_of_ours_are_removed),
 		lab_test(test_counters_count_and_survive_a_move_and_a_rebuild),
 		lab_test(test_commit_after_another_is_a_conflict),
+		lab_test(test_flush_removes_the_table_last),
 		lab_test(test_commit_of_the_same_twice_is_refused_whole),
 		lab_test(test_commit_refused_names_the_object),
 		lab_test(test_commit_refused_names_the_object_of_a_later_message),

@@ -182,9 +182,8 @@ static void test_options_timeout_in_parts_of_a_second_is_exact(void **state)
 		char *text;
 		uint64_t nanoseconds;
 	} cases[] = {
-		{"1", UINT64_C(1000000000)},
-		{"0.25", UINT64_C(250000000)},
-		{"2.000000001", UINT64_C(2000000001)},
+		{"1", UINT64_C(1000000000)},         {"0.25", UINT64_C(250000000)},
+		{"0.001", UINT64_C(1000000)},        {"2.000000001", UINT64_C(2000000001)},
 		{"86400", UINT64_C(86400000000000)},
 	};
 
@@ -252,9 +251,8 @@ static void test_options_that_are_wrong_are_refused_in_words(void **state)
 		{&reconcile, {"-x"}, "unknown option '-x'"},
 		{&flush, {"--regist=x"}, "unknown option --regist"},
 		{&flush, {"--registry=x"}, "flush does not take --registry"},
-		{&reconcile,
-		 {"--container=web"},
-		 "--container needs the Docker source, which this version does not have"},
+		{&reconcile, {"--container="}, "--container needs a value: NAME|ID"},
+		{&reconcile, {"--container=a", "--container=b"}, "--container: given twice"},
 		{&reconcile, {"--netns"}, "--netns needs a value: NAME|PATH"},
 		{&reconcile, {"--netns="}, "--netns needs a value: NAME|PATH"},
 		{&reconcile, {"--netns", ""}, "--netns needs a value: NAME|PATH"},
@@ -262,8 +260,15 @@ static void test_options_that_are_wrong_are_refused_in_words(void **state)
 		{&reconcile, {"-hx"}, "--help takes no value"},
 		{&reconcile, {"web"}, "unexpected argument 'web'"},
 		{&reconcile, {"-"}, "unexpected argument '-'"},
-		{&reconcile, {"--json"}, "no target: one of --netns and --pid is needed"},
-		{&reconcile, {"--netns=a", "--pid=1"}, "--netns and --pid: one target is enough"},
+		{&reconcile,
+		 {"--json"},
+		 "no target: one of --netns, --pid and --container is needed"},
+		{&reconcile,
+		 {"--netns=a", "--pid=1"},
+		 "--netns, --pid, --container: one target is enough"},
+		{&flush,
+		 {"--container=a", "--pid=1"},
+		 "--netns, --pid, --container: one target is enough"},
 		{&reconcile, {"--netns=a", "--netns=b"}, "--netns: given twice"},
 		{&reconcile, {"--pid=1", "--pid=1"}, "--pid: given twice"},
 		{&reconcile, {"--pid=0"}, "--pid: '0' is not a process ID"},
@@ -299,6 +304,14 @@ static void test_options_that_are_wrong_are_refused_in_words(void **state)
 		{&reconcile,
 		 {"--timeout=1."},
 		 "--timeout: '1.' is not a number of seconds from "
+		 "0.001 to 86400"},
+		{&reconcile,
+		 {"--timeout=0.0009"},
+		 "--timeout: '0.0009' is not a number of seconds from "
+		 "0.001 to 86400"},
+		{&reconcile,
+		 {"--timeout=86400.5"},
+		 "--timeout: '86400.5' is not a number of seconds from "
 		 "0.001 to 86400"},
 		{&resolve, {"--json"}, "no DESCRIPTOR was given"},
 		{&resolve, {"a;1", "b;2"}, "one argument is enough, what is 'b;2'"},

@@ -306,6 +306,30 @@ static void test_changes_of_repairs_name_the_object(void **state)
 	}
 }
 
+static void test_changes_of_a_table_taken_away_close_localhost(void **state)
+{
+	CLEANUP(arena_freep) struct arena *arena = arena_new();
+	struct observed_link link = {.index = 2, .name = "eth0", .routed = true};
+	const struct observed observed = {
+		.saved_localnet = -1,
+		.localnet = 1,
+		.ipv6 = true,
+		.links = &link,
+		.link_count = 1,
+	};
+	const struct ruleset nothing = {0};
+	struct verdicts verdicts;
+
+	(void)state;
+	assert_int_equal(plan_make(arena, &nothing, &observed, 0, &verdicts), 0);
+	assert_changes(&verdicts, "remove route local ::1/128 dev eth0\n"
+				  "replace sysctl net.ipv4.conf.all.route_localnet = 0\n");
+	/* Where no route tells that we were here, the value is somebody else's. */
+	link.routed = false;
+	assert_int_equal(plan_make(arena, &nothing, &observed, 0, &verdicts), 0);
+	assert_changes(&verdicts, "");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -315,6 +339,7 @@ int main(void)
 		cmocka_unit_test(test_changes_of_shares_are_told_by_endpoint),
 		cmocka_unit_test(test_changes_of_a_first_load_name_the_table_once),
 		cmocka_unit_test(test_changes_of_repairs_name_the_object),
+		cmocka_unit_test(test_changes_of_a_table_taken_away_close_localhost),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

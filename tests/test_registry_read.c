@@ -84,7 +84,7 @@ static void on_answer(size_t index, const struct registry_answer *answer, void *
 	struct fixture *fixture = user;
 
 	fixture->answers++;
-	fixture->revisions[index] = answer->revision;
+	fixture->revisions[index] = answer->position.revision;
 	if (answer->error) {
 		fixture->failed++;
 		text_puts(&fixture->errors[index], answer->error->message);

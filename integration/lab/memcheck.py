@@ -59,4 +59,7 @@ def sanitizers(dragoman, *arguments, output=None):
     return result
 
 
-WATCHERS = {"valgrind": valgrind, "sanitizers": sanitizers}
+# Where all tests run with the sanitizers' build, there is nothing for valgrind to run.
+WATCHERS = {"sanitizers": sanitizers}
+if PROGRAM != _SANITIZED:
+    WATCHERS["valgrind"] = valgrind

@@ -27,7 +27,8 @@ const struct command command_flush = {
 		"Removes the rules from the namespace, and puts back what they needed there: the "
 		"routes to ::1, and net.ipv4.conf.all.route_localnet as it was found.",
 	.examples = "dragoman flush --netns web\n"
-		    "dragoman flush --pid 4711",
+		    "dragoman flush --pid 4711\n"
+		    "dragoman flush --container web",
 	.status = "0  no trace is left\n"
 		  "1  something could not be done; each thing is named on standard error\n"
 		  "2  usage",

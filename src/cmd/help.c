@@ -14,7 +14,7 @@
 enum { WIDTH = 79, OPTION_COLUMN = 26, COMMAND_COLUMN = 14 };
 
 static const char *const section_titles[] = {
-	[SECTION_TARGET] = "Target, one of --netns and --pid",
+	[SECTION_TARGET] = "Target, one of --netns, --pid and --container",
 	[SECTION_DESCRIPTORS] = "Descriptors",
 	[SECTION_REGISTRY] = "Registry",
 	[SECTION_RULES] = "Endpoints and rules",
@@ -141,8 +141,8 @@ static void add_section(struct text *out, const struct command *command,
 void help_command(struct text *out, const struct command *command)
 {
 	text_printf(out, "Usage: dragoman %s %s[OPTION...]%s%s\n\n", command->name,
-		    command->has_target ? "{--netns NAME|PATH | --pid PID} " : "",
-		    command->argument ? " " : "", command->argument ? command->argument : "");
+		    command->has_target ? "TARGET " : "", command->argument ? " " : "",
+		    command->argument ? command->argument : "");
 	add_paragraphs(out, 0, command->description);
 	for (unsigned section = 0; section < SECTION_COUNT; section++)
 		add_section(out, command, (enum option_section)section);
@@ -166,6 +166,7 @@ static const char program_examples[] =
 	"dragoman plan --netns web -b CACHE='redis.master[prod];6379'\n"
 	"dragoman reconcile --netns web --env-file web.env\n"
 	"dragoman reconcile --pid 4711 --registry etcd://10.0.0.5:2379,10.0.0.6:2379\n"
+	"dragoman reconcile --container web\n"
 	"dragoman flush --netns web";
 
 static void add_command_line(struct text *out, const char *name, const char *summary)

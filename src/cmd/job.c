@@ -38,7 +38,7 @@ void job_done(struct job *job)
 bool job_open(struct job *job)
 {
 	struct error error = {0};
-	int code = target_open(job->options, &job->target, &error);
+	int code = target_open(job->options, &job->deadline, &job->target, &error);
 
 	job->outcome.target = job->target.name.data;
 	job->outcome.netns = job->target.netns.inode;

@@ -155,14 +155,10 @@ static void on_deadline(struct loop_source *source, void *user)
 	loop_stop(reading->loop);
 }
 
-/* The time for one host: every one that the URL lists shall have its turn before the deadline. */
-static uint64_t time_per_host(const char *url, uint64_t left)
+/* For one request, on however many hosts; the rest is for telling what happened. */
+static uint64_t time_per_request(uint64_t left)
 {
-	uint64_t hosts = 1;
-
-	for (const char *comma = strchr(url, ','); comma; comma = strchr(comma + 1, ','))
-		hosts++;
-	return left / hosts - left / hosts / RESERVE_DIVISOR + 1;
+	return left - left / RESERVE_DIVISOR + 1;
 }
 
 static int open_registry(struct reading *reading, uint64_t time, struct registry **ret,
@@ -176,7 +172,7 @@ static int open_registry(struct reading *reading, uint64_t time, struct registry
 		.tls_key = options->tls_key,
 		.user = options->registry_user,
 		.password_file = options->registry_password_file,
-		.timeout = time_per_host(options->registry, time),
+		.timeout = time_per_request(time),
 	};
 
 	return registry_open(reading->loop, &registry_options, ret, error);

@@ -18,13 +18,6 @@
 
 enum { QUOTE_MAX = 96 };
 
-/* Options that the manual names and this version does not have yet. */
-static const struct {
-	const char *name, *why;
-} absent[] = {
-	{"container", "needs the Docker source, which this version does not have"},
-};
-
 struct parser {
 	struct options *options;
 	const struct command *command;
@@ -55,11 +48,6 @@ static int refuse_unknown(struct parser *parser, const char *name, size_t length
 	char quoted[QUOTE_MAX];
 
 	quote(quoted, name, length);
-	for (size_t i = 0; i < ARRAY_SIZE(absent); i++) {
-		if (strlen(absent[i].name) == length && memcmp(absent[i].name, name, length) == 0)
-			return error_set(parser->error, -EINVAL, ERROR_INVALID, "--%s %s", quoted,
-					 absent[i].why);
-	}
 	for (size_t i = 0; i < parser->table_count; i++) {
 		if (parser->table[i].commands & parser->command->bit)
 			suggestion_offer(&suggestion, name, length, parser->table[i].name);
@@ -184,13 +172,14 @@ static int check_whole(struct parser *parser)
 {
 	const struct command *command = parser->command;
 	const struct options *options = parser->options;
+	int targets = (options->netns != NULL) + (options->pid != 0) + (options->container != NULL);
 
-	if (command->has_target && options->netns && options->pid)
+	if (command->has_target && targets > 1)
 		return error_set(parser->error, -EINVAL, ERROR_INVALID,
-				 "--netns and --pid: one target is enough");
-	if (command->has_target && !options->netns && !options->pid)
+				 "--netns, --pid, --container: one target is enough");
+	if (command->has_target && targets == 0)
 		return error_set(parser->error, -EINVAL, ERROR_INVALID,
-				 "no target: one of --netns and --pid is needed");
+				 "no target: one of --netns, --pid and --container is needed");
 	if (command->argument && !options->argument)
 		return error_set(parser->error, -EINVAL, ERROR_INVALID, "no %s was given",
 				 command->argument);

@@ -31,8 +31,10 @@ struct options {
 	struct arena *arena; /* of the lists below and of root */
 	bool help;           /* --help was met: nothing else counts */
 
-	const char *netns; /* NULL: not given */
-	pid_t pid;         /* 0: not given */
+	const char *netns;     /* NULL: not given */
+	pid_t pid;             /* 0: not given */
+	const char *container; /* NULL: not given */
+	const char *docker;
 	bool allow_host_netns;
 	bool force;
 

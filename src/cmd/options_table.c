@@ -15,7 +15,7 @@
 #include "dragoman/model/descriptor.h"
 
 enum { QUOTE_MAX = 160, TIMEOUT_SECONDS_MAX = 86400 };
-enum { NANOSECONDS = 1000 * 1000 * 1000 };
+enum { NANOSECONDS = 1000 * 1000 * 1000, TIMEOUT_MIN = NANOSECONDS / 1000 };
 
 static int refuse(struct error *error, const char *value, const char *why)
 {
@@ -51,6 +51,14 @@ static int set_netns(struct options *options, const struct option *option, const
 		     struct error *error)
 {
 	if (options->netns)
+		return error_set(error, -EINVAL, ERROR_INVALID, "given twice");
+	return set_string(options, option, value, error);
+}
+
+static int set_container(struct options *options, const struct option *option, const char *value,
+			 struct error *error)
+{
+	if (options->container)
 		return error_set(error, -EINVAL, ERROR_INVALID, "given twice");
 	return set_string(options, option, value, error);
 }
@@ -192,13 +200,15 @@ static int set_timeout(struct options *options, const struct option *option, con
 {
 	const char *point = strchr(value, '.');
 	size_t length = point ? (size_t)(point - value) : strlen(value);
-	uint64_t seconds, fraction = 0;
+	uint64_t seconds = 0, fraction = 0, time = 0;
 
 	(void)option;
-	if (text_parse_number(value, length, TIMEOUT_SECONDS_MAX, &seconds) < 0 ||
-	    (point && parse_fraction(point + 1, &fraction) < 0) || seconds + fraction == 0)
+	if (text_parse_number(value, length, TIMEOUT_SECONDS_MAX, &seconds) == 0 &&
+	    (!point || parse_fraction(point + 1, &fraction) == 0))
+		time = seconds * NANOSECONDS + fraction;
+	if (time < TIMEOUT_MIN || time > (uint64_t)TIMEOUT_SECONDS_MAX * NANOSECONDS)
 		return refuse(error, value, "is not a number of seconds from 0.001 to 86400");
-	options->timeout = seconds * NANOSECONDS + fraction;
+	options->timeout = time;
 	return 0;
 }
 
@@ -237,6 +247,28 @@ static const struct option table[] = {
 		.section = SECTION_TARGET,
 		.help = "The namespace of process PID.",
 		.set = set_pid,
+	},
+	{
+		.name = "container",
+		.argument = "NAME|ID",
+		.commands = TARGETED,
+		.section = SECTION_TARGET,
+		.help = "The namespace of that Docker container, and the descriptors of every "
+			"running container in it.",
+		.set = set_container,
+		FIELD(container),
+	},
+	{
+		.name = "docker",
+		.argument = "URL",
+		.variable = "DOCKER_HOST",
+		.fallback = "unix:///var/run/docker.sock",
+		.commands = TARGETED,
+		.section = SECTION_TARGET,
+		.help = "The Docker engine of this host that --container asks: unix:///PATH or "
+			"tcp://HOST:PORT.",
+		.set = set_string,
+		FIELD(docker),
 	},
 	{
 		.name = "allow-host-netns",

@@ -12,6 +12,21 @@
 #include "job.h"
 #include "lookup.h"
 
+/* Descriptors of containers say whose they are, since several may have that variable. */
+static void report_wrong(const struct descriptor *descriptor, struct report *report)
+{
+	const char *name = descriptor->origin.name;
+	const char *kind = descriptor->state == DESCRIPTOR_CONFLICT ? "conflict: " : "";
+	CLEANUP(text_done) struct text where = {0};
+
+	if (name)
+		text_printf(&where, "container %s: ", name);
+	if (descriptor->column)
+		text_printf(&where, "column %zu: ", descriptor->column);
+	report_add(report, descriptor->variable, "%s%s%s", where.data ? where.data : "", kind,
+		   descriptor->reason);
+}
+
 static void report_descriptor(const struct descriptor *descriptor, struct report *report)
 {
 	switch (descriptor->state) {
@@ -22,14 +37,8 @@ static void report_descriptor(const struct descriptor *descriptor, struct report
 		log_debug("%s: ignored: %s", descriptor->variable, descriptor->reason);
 		return;
 	case DESCRIPTOR_INVALID:
-		if (descriptor->column)
-			report_add(report, descriptor->variable, "column %zu: %s",
-				   descriptor->column, descriptor->reason);
-		else
-			report_add(report, descriptor->variable, "%s", descriptor->reason);
-		return;
 	case DESCRIPTOR_CONFLICT:
-		report_add(report, descriptor->variable, "conflict: %s", descriptor->reason);
+		report_wrong(descriptor, report);
 		return;
 	}
 }
@@ -108,10 +117,12 @@ const struct command command_reconcile = {
 		"nothing is written. Prints what was changed.\n"
 		"\n"
 		"The descriptors are BACKEND_ variables, 'SERVICE[TAG,...];PORT/PROTO': of this "
-		"command's own environment with --netns, of the process's with --pid. Rules for "
+		"command's own environment with --netns, of the process's with --pid, and of all "
+		"containers that share the namespace with --container. Rules for "
 		"what is not asked for any more are removed.",
 	.examples = "BACKEND_DB='/services/prod/db;3306' dragoman reconcile --netns web\n"
 		    "dragoman reconcile --netns web -b CACHE='redis.master[prod];6379'\n"
+		    "dragoman reconcile --container web\n"
 		    "dragoman reconcile --pid 4711 --registry etcds://etcd.example.net:2379",
 	.status = "0  the namespace is as the registry says\n"
 		  "1  something could not be done; each thing is named on standard error\n"

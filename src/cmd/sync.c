@@ -13,7 +13,8 @@
  *   anything else    an error
  *
  * After SYNC_TRIES conflicts, or when the command's time is over, it gives up;
- * nothing was changed then, since every commit is all or nothing.
+ * nothing was changed then, since every commit is all or nothing, but for the
+ * sysctl and the routes that a flush puts back before the table goes.
  */
 #include "sync.h"
 

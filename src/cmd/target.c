@@ -3,7 +3,8 @@
  * Theory of operation: a namespace is opened by name, path or process. For a
  * process, a pidfd is held from before its namespace is opened until after its
  * environment was read: as long as that says that the process lives, both are
- * of one process, whatever becomes of the number afterwards.
+ * of one process, whatever becomes of the number afterwards. A container is
+ * target_container.c's.
  */
 #include "target.h"
 
@@ -16,6 +17,7 @@
 
 #include "dragoman/base/log.h"
 #include "dragoman/base/memory.h"
+#include "target_container.h"
 
 enum { BLOCK_MAX = 8 * 1024 * 1024 };
 
@@ -49,18 +51,30 @@ static int refuse_host(const struct target *target, struct error *error)
 			 target->name.data);
 }
 
-int target_open(const struct options *options, struct target *ret, struct error *error)
+static void name_target(const struct options *options, struct text *into)
+{
+	if (options->pid) {
+		text_printf(into, "process %d", (int)options->pid);
+	} else if (options->container) {
+		text_puts(into, "container ");
+		text_add_printable(into, options->container, strlen(options->container));
+	} else {
+		text_add_printable(into, options->netns, strlen(options->netns));
+	}
+}
+
+int target_open(const struct options *options, const struct deadline *deadline, struct target *ret,
+		struct error *error)
 {
 	int code;
 
-	if (options->pid)
-		text_printf(&ret->name, "process %d", (int)options->pid);
-	else
-		text_add_printable(&ret->name, options->netns, strlen(options->netns));
+	name_target(options, &ret->name);
 	if (ret->name.failed)
 		return error_no_memory(error);
 	if (options->pid)
 		code = open_process(options->pid, ret, error);
+	else if (options->container)
+		code = container_open(options, deadline, ret, error);
 	else
 		code = netns_open(options->netns, &ret->netns, error);
 	if (code == 0 && !options->allow_host_netns)
@@ -73,6 +87,7 @@ void target_done(struct target *target)
 	text_done(&target->name);
 	netns_done(&target->netns);
 	fd_close(&target->pidfd);
+	container_list_done(&target->containers);
 	*target = TARGET_NONE;
 }
 
@@ -188,7 +203,7 @@ static void warn_of_none(const struct target *target, const struct options *opti
 {
 	if (options->env_file_count)
 		log_warn("no descriptors in the file given with --env-file");
-	else if (options->pid)
+	else if (options->pid || options->container)
 		log_warn("no %s variables in the environment of %s", options->env_prefix,
 			 target->name.data);
 	else
@@ -206,6 +221,8 @@ int target_read_descriptors(const struct target *target, const struct options *o
 		code = add_given(options, set, error);
 	else if (options->pid)
 		code = add_process_environment(target, options, set, error);
+	else if (options->container)
+		code = container_add_environments(target, options, set, error);
 	else
 		code = add_own_environment(options, set, error);
 	if (code < 0)

@@ -7,8 +7,10 @@
  * for it come from.
  */
 
+#include "deadline.h"
 #include "dragoman/base/error.h"
 #include "dragoman/base/text.h"
+#include "dragoman/container/container.h"
 #include "dragoman/kernel/netns.h"
 #include "dragoman/model/descriptor.h"
 #include "options.h"
@@ -17,20 +19,23 @@ struct target {
 	struct text name; /* for people: "web", "process 4711"; printable */
 	struct netns netns;
 	int pidfd; /* of --pid: as long as it is held, the number is that process's; else -1 */
+	struct container_list containers; /* of --container: all that run */
 };
 
 #define TARGET_NONE ((struct target){.netns = NETNS_NONE, .pidfd = -1})
 
 /*
- * Opens the target that the options name, and refuses the host's own namespace
+ * Opens the target that the options name, within the deadline, and refuses the host's own namespace
  * unless they allow it (-EPERM). *ret is TARGET_NONE before; the name and, as
  * soon as it is known, the namespace are set even where an error is returned.
  */
-int target_open(const struct options *options, struct target *ret, struct error *error);
+int target_open(const struct options *options, const struct deadline *deadline, struct target *ret,
+		struct error *error);
 void target_done(struct target *target);
 
 /*
- * Adds the target's descriptors to the set and settles them. -b and --env-file
+ * Adds the target's descriptors to the set, which may borrow from the target,
+ * and settles them. -b and --env-file
  * replace the target's own; what a file held was asked for by its name, so it
  * being missing is an error. Where there are no descriptors, a warning says
  * so. Returns 0 or -errno with error set.

@@ -19,7 +19,7 @@
 #include "dragoman/container/container.h"
 
 enum {
-	DOCKER_API_MAX = sizeof("v4294967295.4294967295"),
+	DOCKER_API_MAX = sizeof("v18446744073709551615.18446744073709551615"),
 	DOCKER_LIST_MAX = 65536,    /* containers in a listing */
 	DOCKER_NAME_MAX = 255,      /* bytes of a container's name; longer ones are cut */
 	DOCKER_FAILURE_MAX = 256,   /* bytes of an engine's message, as it is shown */

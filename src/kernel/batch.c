@@ -10,6 +10,11 @@
 
 #include "dragoman/base/memory.h"
 
+enum {
+	BATCH_FRAME = 2, /* messages: begin and end */
+	ECHO_LENGTH_MAX = 4096,
+};
+
 void batch_done(struct batch *batch)
 {
 	free(batch->data);
@@ -96,6 +101,30 @@ uint32_t batch_end(struct batch *batch)
 	if (message)
 		batch_close(batch, message);
 	return seq;
+}
+
+/*
+ * NLM_F_ECHO has the kernel send its notifications to the sender, too. It
+ * looks at the flag of a message for what became of that message, and at that
+ * of the first one behind the begin for the new generation (nf_tables_commit()
+ * of the kernel). So that one shall stand for little.
+ */
+static bool is_small(const struct nlmsghdr *message)
+{
+	return (message->nlmsg_type & 0xff) != NFT_MSG_DELTABLE &&
+	       message->nlmsg_len <= ECHO_LENGTH_MAX;
+}
+
+void batch_echo(struct batch *batch)
+{
+	const struct nlmsghdr *begin = (const struct nlmsghdr *)(const void *)batch->data;
+	struct nlmsghdr *first;
+
+	if (batch->failed || batch->messages <= BATCH_FRAME)
+		return;
+	first = (struct nlmsghdr *)(void *)(batch->data + aligned(begin->nlmsg_len));
+	if (is_small(first))
+		first->nlmsg_flags |= NLM_F_ECHO;
 }
 
 const struct nlmsghdr *batch_find(const struct batch *batch, uint32_t seq)

@@ -46,6 +46,12 @@ void batch_close(struct batch *batch, const struct nlmsghdr *message);
  */
 uint32_t batch_end(struct batch *batch);
 
+/*
+ * Asks the kernel to answer with the generation that the batch makes
+ * (NFT_MSG_NEWGEN), where that does not bring a long answer with it.
+ */
+void batch_echo(struct batch *batch);
+
 /* The message with that sequence number, or NULL. */
 const struct nlmsghdr *batch_find(const struct batch *batch, uint32_t seq);
 

@@ -37,6 +37,7 @@ void decoder_done(struct decoder *decoder)
 	free(decoder->endpoints);
 	free(decoder->unavailable);
 	free(decoder->strays);
+	free(decoder->seen);
 }
 
 /* Each message of a dump carries the low half of its generation. */

@@ -9,7 +9,8 @@
  * The functions are called for each message of the dumps of table, sets,
  * chains, rules and elements, in this order; user is the decoder. What is not
  * of our table is passed over. They return 0, or -ENOMEM, or -EAGAIN where a
- * message is of another generation than the decoder's.
+ * message is of another generation than the decoder's, or an element comes
+ * twice.
  */
 
 #include <libmnl/libmnl.h>
@@ -39,6 +40,10 @@ struct decoder {
 
 	/* Sets by name are only known between decode_set() and the elements. */
 	enum set_kind set; /* whose elements are being read */
+
+	/* Elements so far, by what tells them apart; an open hash table, 0 is free. */
+	uint32_t *seen;
+	size_t seen_count, seen_size; /* a power of two, or 0 */
 };
 
 /* So many foreign chains, foreign sets and strays are listed; with more, the table is foreign. */

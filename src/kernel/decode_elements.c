@@ -2,15 +2,34 @@
 #include "decode.h"
 
 #include <arpa/inet.h>
+#include <assert.h>
 #include <errno.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "attr.h"
+#include "dragoman/model/document.h"
 #include "element.h"
 #include "schema.h"
+
+static_assert((int)SLOTS_MAX <= 1 << 12 && (int)SET_COUNT <= 1 << 3,
+	      "they share a number of 32 bits");
+
+/*
+ * Theory of operation
+ *
+ * The kernel keeps elements in a hash table, which it resizes in the
+ * background, after a transaction that changed many of them. A dump goes
+ * through it from its start for each message, and passes over as many elements
+ * as it gave before: where the order has changed in between, some come twice,
+ * and as many do not come at all. Neither the generation nor NLM_F_DUMP_INTR
+ * tells of that, so an element that comes twice makes the dump void.
+ */
+
+enum { SEEN_SIZE_MIN = 256 };
 
 /* An element, by the parts of it that are there. */
 struct parts {
@@ -165,11 +184,58 @@ static int add_unavailable(struct decoder *decoder, const struct listen *listen)
 	return 0;
 }
 
+/* Where an element is in the table, or its free place. */
+static uint32_t *seen_find(uint32_t *table, size_t size, uint32_t element)
+{
+	size_t at = element * UINT32_C(2654435761) >> 7 & (size - 1);
+
+	while (table[at] && table[at] != element)
+		at = (at + 1) & (size - 1);
+	return &table[at];
+}
+
+static int seen_grow(struct decoder *decoder)
+{
+	size_t size = decoder->seen_size ? 4 * decoder->seen_size : SEEN_SIZE_MIN;
+	uint32_t *table = calloc(size, sizeof(*table));
+
+	if (!table)
+		return -ENOMEM;
+	for (size_t i = 0; i < decoder->seen_size; i++) {
+		if (decoder->seen[i])
+			*seen_find(table, size, decoder->seen[i]) = decoder->seen[i];
+	}
+	free(decoder->seen);
+	decoder->seen = table;
+	decoder->seen_size = size;
+	return 0;
+}
+
+/* -EAGAIN where the element came before. */
+static int note_seen(struct decoder *decoder, const struct listen *listen, unsigned slot)
+{
+	uint32_t element = (uint32_t)decoder->set << 29 |
+			   (uint32_t)(listen->protocol == PROTOCOL_UDP) << 28 |
+			   (uint32_t)listen->port << 12 | slot;
+	uint32_t *place;
+
+	if (2 * decoder->seen_count >= decoder->seen_size && seen_grow(decoder) < 0)
+		return -ENOMEM;
+	/* No port is 0, so no element is either. */
+	place = seen_find(decoder->seen, decoder->seen_size, element);
+	if (*place)
+		return -EAGAIN;
+	*place = element;
+	decoder->seen_count++;
+	return 0;
+}
+
 static int take_element(struct decoder *decoder, const struct nlattr *element)
 {
 	struct parts parts = {0};
 	struct listen listen;
 	unsigned slot;
+	int r;
 
 	read_element(element, &parts);
 	if (parts.catchall || !parts.key || parts.key_length > ELEMENT_KEY_MAX) {
@@ -180,6 +246,9 @@ static int take_element(struct decoder *decoder, const struct nlattr *element)
 	}
 	if (!element_parse_key(decoder->set, parts.key, parts.key_length, &listen, &slot))
 		return add_stray(decoder, &parts);
+	r = note_seen(decoder, &listen, slot);
+	if (r < 0)
+		return r;
 	switch (decoder->set) {
 	case SET_SERVICES4:
 	case SET_SERVICES6:

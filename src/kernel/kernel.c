@@ -16,6 +16,7 @@
 #include "decode.h"
 #include "dragoman/base/text.h"
 #include "encode.h"
+#include "kernel_private.h"
 #include "netlink.h"
 #include "route.h"
 #include "schema.h"
@@ -28,14 +29,20 @@
  * namespace it was opened in.
  *
  * Reading starts with the generation of the ruleset and dumps table, sets,
- * chains, rules and elements; whenever a message is of another generation, or
- * the kernel says that a dump was interrupted, all of it is read again. So what
- * is read was true at one instant, and the transaction that is planned from it
- * carries that generation: the kernel refuses it if anything changed since.
+ * chains, rules and elements; whenever a message is of another generation, an
+ * element comes twice (see decode_elements.c), or the kernel says that a dump
+ * was interrupted, all of it is read again. So what is read was true at one
+ * instant, and the transaction that is planned from it carries that generation:
+ * the kernel refuses it if anything changed since.
+ *
+ * The generation that a transaction makes comes back with its answer, sent by
+ * the kernel before anybody else could commit. It is not computed: one that
+ * came to nothing makes none, and somebody else's may follow at once.
  *
  * The guard stands before localhost is opened, and goes after it is closed:
  * route_localnet is set behind the transaction, and put back before one that
- * removes the table.
+ * removes the table. The routes go the same way, so that the table, which
+ * remembers what route_localnet was, stands as long as anything of ours does.
  */
 
 #define LOCALNET_PATH "/proc/sys/net/ipv4/conf/all/route_localnet"
@@ -45,7 +52,8 @@ enum { READ_TRIES = 32, ASK_SIZE = 512 };
 struct kernel {
 	struct netlink nfnl;
 	struct netlink route;
-	int localnet; /* descriptor of the sysctl */
+	int localnet;        /* descriptor of the sysctl */
+	uint32_t generation; /* that the last commit made; 0: not known */
 };
 
 static int open_inside(void *user, struct error *error)
@@ -89,6 +97,17 @@ void kernel_close(struct kernel *kernel)
 	netlink_close(&kernel->route);
 	fd_close(&kernel->localnet);
 	free(kernel);
+}
+
+uint32_t kernel_generation(const struct kernel *kernel)
+{
+	return kernel->generation;
+}
+
+void kernel_ports(const struct kernel *kernel, uint32_t *ret_nfnl, uint32_t *ret_route)
+{
+	*ret_nfnl = kernel->nfnl.port;
+	*ret_route = kernel->route.port;
 }
 
 void kernel_closep(struct kernel **kernel)
@@ -140,11 +159,13 @@ static struct nlmsghdr *question(char *buffer, uint16_t type, uint16_t flags)
 
 static int take_generation(const struct nlmsghdr *message, void *user)
 {
-	struct observed *observed = user;
+	uint32_t *generation = user;
 
+	if (message->nlmsg_type != (NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_NEWGEN))
+		return 0;
 	attr_for_each_message (attr, message, sizeof(struct nfgenmsg)) {
 		if (mnl_attr_get_type(attr) == NFTA_GEN_ID)
-			(void)attr_get_be32(attr, &observed->generation);
+			(void)attr_get_be32(attr, generation);
 	}
 	return 0;
 }
@@ -153,8 +174,8 @@ static int read_generation(struct kernel *kernel, struct observed *ret, struct e
 {
 	NETLINK_BUFFER(buffer, ASK_SIZE);
 	struct nlmsghdr *message = question(buffer, NFT_MSG_GETGEN, 0);
-	int r = netlink_ask(&kernel->nfnl, message, "reading nf_tables", take_generation, ret,
-			    error);
+	int r = netlink_ask(&kernel->nfnl, message, "reading nf_tables", take_generation,
+			    &ret->generation, error);
 
 	if (r == -EPERM)
 		return error_set(error, r, ERROR_FATAL,
@@ -164,6 +185,17 @@ static int read_generation(struct kernel *kernel, struct observed *ret, struct e
 		return error_set(error, -EPROTONOSUPPORT, ERROR_FATAL,
 				 "reading nf_tables: this kernel has none (CONFIG_NF_TABLES)");
 	return r;
+}
+
+void kernel_confirm_generation(struct kernel *kernel)
+{
+	struct observed now = {0};
+	struct error error;
+
+	if (kernel->generation == 0)
+		return;
+	if (read_generation(kernel, &now, &error) < 0 || now.generation != kernel->generation)
+		kernel->generation = 0;
 }
 
 static int read_table(struct kernel *kernel, struct decoder *decoder, struct error *error)
@@ -284,15 +316,18 @@ static int commit_batch(struct kernel *kernel, const struct verdicts *verdicts, 
 {
 	CLEANUP(batch_done) struct batch batch = {0};
 	struct netlink_refusal refusal;
-	uint32_t last_seq;
+	uint32_t last_seq, generation = 0;
 	int r = encode_verdicts(&batch, verdicts, &last_seq);
 
 	if (r < 0)
 		return error_no_memory(error);
+	batch_echo(&batch);
 	r = netlink_send_batch(&kernel->nfnl, batch.data, batch.length, last_seq, batch.messages,
-			       &refusal);
-	if (r == 0)
+			       take_generation, &generation, &refusal);
+	if (r == 0) {
+		kernel->generation = generation;
 		return 0;
+	}
 	if (refusal.code == 0)
 		return error_set(error, -EAGAIN, ERROR_CONFLICT,
 				 "the kernel's answer to the transaction was lost");
@@ -316,20 +351,30 @@ static int commit_routes(struct kernel *kernel, const struct verdicts *verdicts,
 	return first;
 }
 
+/* What stands beside the table. One that refuses is no reason to leave the other out. */
+static int commit_beside(struct kernel *kernel, const struct verdicts *verdicts,
+			 struct error *error)
+{
+	struct error further;
+	int first = 0, r;
+
+	if (verdicts->localnet_set)
+		first = localnet_write(kernel, verdicts->localnet, error);
+	r = commit_routes(kernel, verdicts, first ? &further : error);
+	return first ? first : r;
+}
+
 int kernel_commit(struct kernel *kernel, const struct verdicts *verdicts, struct error *error)
 {
-	bool leaving = !verdicts->table_add &&
-		       (verdicts->table_remove || !verdicts_have_batch(verdicts)) &&
-		       verdicts->localnet_set && verdicts->localnet == 0;
+	bool leaving = verdicts->table_remove && !verdicts->table_add;
 	int r = 0;
 
+	kernel->generation = verdicts_have_batch(verdicts) ? 0 : verdicts->generation;
 	if (leaving)
-		r = localnet_write(kernel, verdicts->localnet, error);
+		r = commit_beside(kernel, verdicts, error);
 	if (r == 0 && verdicts_have_batch(verdicts))
 		r = commit_batch(kernel, verdicts, error);
-	if (r == 0 && verdicts->localnet_set && !leaving)
-		r = localnet_write(kernel, verdicts->localnet, error);
-	if (r == 0)
-		r = commit_routes(kernel, verdicts, error);
+	if (r == 0 && !leaving)
+		r = commit_beside(kernel, verdicts, error);
 	return r;
 }

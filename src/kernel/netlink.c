@@ -140,6 +140,11 @@ static int receive(struct netlink *netlink, struct exchange *exchange, char *buf
 	ssize_t received = mnl_socket_recvfrom(netlink->socket, buffer, RECEIVE_SIZE);
 	int length;
 
+	/* Part of a dump was lost, and its end comes all the same; an acknowledgement may not. */
+	if (received < 0 && errno == ENOBUFS && exchange->dump) {
+		exchange->interrupted = true;
+		return 0;
+	}
 	if (received < 0)
 		return errno == EINTR ? 0 : -errno;
 	memset(buffer + received, 0, RECEIVE_ZEROS);
@@ -192,41 +197,58 @@ static void reserve_buffer(struct netlink *netlink, int forced, int plain, size_
 		(void)setsockopt(fd, SOL_SOCKET, plain, &size, sizeof(size));
 }
 
-/* Reads answers as long as there are any. Returns 1 when last_seq was acknowledged, or 0. */
-static int collect_answers(struct netlink *netlink, char *buffer, uint32_t last_seq,
-			   struct netlink_refusal *first)
+/* What came back for a batch. */
+struct answers {
+	uint32_t last_seq;
+	bool acknowledged; /* that message */
+	netlink_function *function;
+	void *user;
+	struct netlink_refusal *first; /* refusal */
+};
+
+static void take_answer(struct answers *answers, const struct nlmsghdr *message)
+{
+	struct netlink_refusal refusal;
+
+	if (message->nlmsg_type != NLMSG_ERROR) {
+		if (message->nlmsg_type >= NLMSG_MIN_TYPE && answers->function)
+			(void)answers->function(message, answers->user);
+		return;
+	}
+	if (parse_error(message, &refusal) < 0) {
+		if (answers->first->code == 0)
+			*answers->first = refusal;
+	} else if (refusal.seq == answers->last_seq) {
+		answers->acknowledged = true;
+	}
+}
+
+/* Reads answers as long as there are any. */
+static void collect_answers(struct netlink *netlink, char *buffer, struct answers *answers)
 {
 	int fd = mnl_socket_get_fd(netlink->socket);
-	int acknowledged = 0;
 
 	for (;;) {
 		const struct nlmsghdr *message = (const struct nlmsghdr *)buffer;
 		ssize_t received = recv(fd, buffer, RECEIVE_SIZE, MSG_DONTWAIT);
-		struct netlink_refusal refusal;
 		int length = (int)received;
 
-		if (received < 0 && errno == EAGAIN)
-			return acknowledged;
 		if (received < 0 && (errno == EINTR || errno == ENOBUFS))
 			continue; /* a loss shows in the acknowledgement that is missing */
 		if (received < 0)
-			return acknowledged;
-		for (; mnl_nlmsg_ok(message, length); message = mnl_nlmsg_next(message, &length)) {
-			if (message->nlmsg_type != NLMSG_ERROR)
-				continue;
-			if (parse_error(message, &refusal) < 0 && first->code == 0)
-				*first = refusal;
-			else if (refusal.code == 0 && refusal.seq == last_seq)
-				acknowledged = 1;
-		}
+			return;
+		for (; mnl_nlmsg_ok(message, length); message = mnl_nlmsg_next(message, &length))
+			take_answer(answers, message);
 	}
 }
 
 int netlink_send_batch(struct netlink *netlink, const void *batch, size_t length, uint32_t last_seq,
-		       size_t messages, struct netlink_refusal *ret)
+		       size_t messages, netlink_function *function, void *user,
+		       struct netlink_refusal *ret)
 {
 	CLEANUP(memory_free) char *buffer = malloc(RECEIVE_SIZE);
-	int acknowledged;
+	struct answers answers = {
+		.last_seq = last_seq, .function = function, .user = user, .first = ret};
 
 	*ret = (struct netlink_refusal){0};
 	if (!buffer) {
@@ -242,8 +264,8 @@ int netlink_send_batch(struct netlink *netlink, const void *batch, size_t length
 		ret->code = -errno;
 		return ret->code;
 	}
-	acknowledged = collect_answers(netlink, buffer, last_seq, ret);
+	collect_answers(netlink, buffer, &answers);
 	if (ret->code)
 		return ret->code;
-	return acknowledged ? 0 : -EAGAIN;
+	return answers.acknowledged ? 0 : -EAGAIN;
 }

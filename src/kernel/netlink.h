@@ -58,8 +58,11 @@ struct netlink_refusal {
  *   0         it was acknowledged
  *   -EAGAIN   the answer was lost: nobody knows
  *   -errno    with the first refusal in *ret, or, ret->seq 0, of send itself
+ * What else is in the answer (NLM_F_ECHO asks for it) goes to function, whose
+ * result is not looked at.
  */
 int netlink_send_batch(struct netlink *netlink, const void *batch, size_t length, uint32_t last_seq,
-		       size_t messages, struct netlink_refusal *ret);
+		       size_t messages, netlink_function *function, void *user,
+		       struct netlink_refusal *ret);
 
 #endif

@@ -28,7 +28,8 @@
  * behind lo's, which has metric 0. The kernel drops it when the link goes
  * down, and refuses it while it is down or has no IPv6; such links are passed
  * over. Where lo itself has no IPv6 there is no ::1 to be reached, and nothing
- * to do.
+ * to add; what was added before stands on without lo, so it is read all the
+ * same, to be taken out.
  */
 
 enum { REQUEST_SIZE = 256 };
@@ -246,8 +247,11 @@ int route_read(struct netlink *netlink, struct arena *arena, struct observed *re
 	struct routes routes = {.arena = arena, .observed = ret};
 	int r = read_links(netlink, &links, error);
 
-	if (r == 0 && ret->ipv6)
+	if (r == 0)
 		r = read_routes(netlink, &routes, error);
+	/* A kernel without IPv6 has no such routes, and may not know the question. */
+	if (!ret->ipv6 && (r == -EOPNOTSUPP || r == -EAFNOSUPPORT || r == -EINVAL))
+		r = 0;
 	free(links.items);
 	free(routes.items);
 	return r;

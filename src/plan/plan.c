@@ -176,8 +176,9 @@ int plan_make(struct arena *arena, const struct ruleset *desired, const struct o
 	planner->verdicts = ret;
 	planner->stands = observed->table || desired->count;
 	planner->rebuild = observed->table && (observed->foreign || (flags & PLAN_REBUILD));
+	/* Somebody took the table away: what is left of us would leave localhost open. */
 	if (!planner->stands)
-		return 0;
+		return plan_flush(arena, observed, ret);
 	r = planner_reserve(planner);
 	if (r < 0)
 		return r;

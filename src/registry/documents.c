@@ -11,7 +11,7 @@
  * handed on.
  */
 
-static char *key_copy(struct arena *arena, const char *key, size_t length)
+char *document_key(struct arena *arena, const char *key, size_t length)
 {
 	size_t nuls = 0;
 	char *copy, *into;
@@ -37,7 +37,7 @@ int document_list_add(struct document_list *list, const char *key, size_t key_le
 
 	if (array_reserve(&list->items, &list->capacity, list->count, 1, sizeof(*list->items)) < 0)
 		return -ENOMEM;
-	document.key = key_copy(list->arena, key, key_length);
+	document.key = document_key(list->arena, key, key_length);
 	document.value = arena_text(list->arena, value, value_length);
 	if (!document.key || !document.value)
 		return -ENOMEM;

@@ -4,8 +4,10 @@
 #include <string.h>
 
 #include "answer.h"
+#include "etcd2.h"
 #include "etcd2_codec.h"
 #include "registry_private.h"
+#include "watch_private.h"
 
 /*
  * Theory of operation
@@ -15,7 +17,7 @@
  * else takes the exchange to the next host. The store's index comes in a
  * header of every answer, found or not.
  *
- * A watch joins here with one long poll a service, from that index + 1 on.
+ * A watch (etcd2_watch.c) goes on from that index + 1.
  */
 
 enum { GETS_UNDER_WAY = 8 };
@@ -34,12 +36,17 @@ struct etcd2_read {
 
 static void read_pump(struct etcd2_read *read);
 
-static int decode_index(const struct exchange_answer *answer, uint64_t *ret, struct error *error)
+int etcd2_position(const struct http_request *request, struct registry_position *ret,
+		   struct error *error)
 {
-	const char *index = http_request_header(answer->request, "X-Etcd-Index");
+	const char *index = http_request_header(request, "X-Etcd-Index");
+	const char *cluster = http_request_header(request, "X-Etcd-Cluster-Id");
 
-	if (!index || text_parse_number(index, strlen(index), UINT64_MAX, ret) < 0)
+	*ret = (struct registry_position){0};
+	if (!index || text_parse_number(index, strlen(index), UINT64_MAX, &ret->revision) < 0)
 		return answer_wrong(error, "answer has no X-Etcd-Index: not an etcd");
+	/* Hexadecimal; whatever it is, it is only compared. */
+	ret->cluster = cluster ? strtoull(cluster, NULL, 16) : 0;
 	return 0;
 }
 
@@ -60,20 +67,20 @@ static enum verdict_of_answer get_found(struct get *get, const struct exchange_a
 {
 	const char *key = get->read->read->keys[get->index];
 	CLEANUP(document_list_done) struct document_list list = {.arena = arena_new()};
-	uint64_t index = 0;
+	struct registry_position position;
 
 	if (!list.arena) {
 		(void)error_no_memory(error);
 		return get_fail(get, error);
 	}
 	if (etcd2_decode_keys(answer->body, answer->length, key, &list, error) < 0 ||
-	    decode_index(answer, &index, error) < 0)
+	    etcd2_position(answer->request, &position, error) < 0)
 		return ANSWER_NEXT_HOST;
 	if (document_list_check(&list, error) < 0) {
 		(void)error_wrap(error, "%s", answer->host);
 		return get_fail(get, error);
 	}
-	read_answer(get->read->read, get->index, &list, index);
+	read_answer(get->read->read, get->index, &list, &position);
 	return ANSWER_ACCEPTED;
 }
 
@@ -81,11 +88,11 @@ static enum verdict_of_answer get_not_found(struct get *get, const struct exchan
 					    struct error *error)
 {
 	struct document_list none = {0};
-	uint64_t index = 0;
+	struct registry_position position;
 
-	if (decode_index(answer, &index, error) < 0)
+	if (etcd2_position(answer->request, &position, error) < 0)
 		return ANSWER_NEXT_HOST;
-	read_answer(get->read->read, get->index, &none, index);
+	read_answer(get->read->read, get->index, &none, &position);
 	return ANSWER_ACCEPTED;
 }
 
@@ -231,4 +238,5 @@ static int etcd2_read_start(struct registry_read *registry_read, struct error *e
 const struct registry_ops etcd2_ops = {
 	.read_start = etcd2_read_start,
 	.read_end = etcd2_read_end,
+	.watch = &etcd2_watch_ops,
 };

@@ -7,9 +7,11 @@
  * (https://etcd.io/docs/v2.3/api/). No input or output.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "changes.h"
 #include "registry_private.h"
 
 enum { ETCD2_DEPTH_MAX = 64, ETCD2_MESSAGE_MAX = 256 };
@@ -26,7 +28,24 @@ void etcd2_encode_path(const char *key, struct text *into);
 int etcd2_decode_keys(const char *body, size_t length, const char *key, struct document_list *list,
 		      struct error *error);
 
-enum { ETCD2_NO_ERROR = 0, ETCD2_KEY_NOT_FOUND = 100, ETCD2_UNAUTHORIZED = 110 };
+/* "/v2/keys/services/app?wait=true&recursive=true&waitIndex=8": the first event from there on. */
+void etcd2_encode_poll(const char *key, uint64_t index, struct text *into);
+
+/*
+ * Decodes an event and adds it where it is of the service `key`; *ret_index is
+ * its own. *ret_more is set where it stands for more than the key that it
+ * names, a directory that went or was put in the place of something, or is of
+ * an action that is not known. Returns 0, -ENOMEM, or -EBADMSG with error set.
+ */
+int etcd2_decode_event(const char *body, size_t length, const char *key, struct change_list *list,
+		       uint64_t *ret_index, bool *ret_more, struct error *error);
+
+enum {
+	ETCD2_NO_ERROR = 0,
+	ETCD2_KEY_NOT_FOUND = 100,
+	ETCD2_UNAUTHORIZED = 110,
+	ETCD2_EVENT_INDEX_CLEARED = 401,
+};
 
 /* {"errorCode": 100, "message": "Key not found", "cause": "/a", "index": 7} */
 struct etcd2_failure {

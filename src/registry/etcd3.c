@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "answer.h"
+#include "watch_private.h"
 
 /*
  * Theory of operation
@@ -19,8 +20,7 @@
  * Reads are linearizable, etcd's default: a member that is cut off from the
  * others does not answer with what is old, it fails.
  *
- * A watch joins here with an exchange of its own, one POST to /v3/watch that
- * streams, from read_answer()'s revision + 1 on.
+ * A watch (etcd3_watch.c) goes on from an answer's revision + 1.
  */
 
 enum { BATCHES_UNDER_WAY = 4, AUTHENTICATE_BYTES_MAX = 64 * 1024 };
@@ -213,4 +213,5 @@ static int etcd3_read_start(struct registry_read *registry_read, struct error *e
 const struct registry_ops etcd3_ops = {
 	.read_start = etcd3_read_start,
 	.read_end = etcd3_read_end,
+	.watch = &etcd3_watch_ops,
 };

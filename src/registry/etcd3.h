@@ -18,8 +18,8 @@ struct service {
 	size_t key_length;
 	char *start, *end; /* "key/", "key0"; start without its last byte is the key */
 	struct document_list list;
-	uint64_t revision; /* of the first page */
-	char *cursor;      /* where the next page starts, in the list's arena; NULL: the first */
+	struct registry_position position; /* of the first page */
+	char *cursor; /* where the next page starts, in the list's arena; NULL: the first */
 	size_t cursor_length;
 	unsigned restarts;
 };

@@ -125,7 +125,7 @@ static void batch_ranges(const struct batch *batch, struct ranges *ranges)
 			.end = service->end,
 			.end_length = service->key_length + 1,
 			.limit = batch->limit,
-			.revision = service->cursor ? service->revision : 0,
+			.revision = service->cursor ? service->position.revision : 0,
 		};
 
 		if (!service->cursor)
@@ -149,18 +149,19 @@ static int service_advance(struct service *service, const struct etcd3_result *r
 }
 
 static void service_settle(struct etcd3_read *read, struct service *service,
-			   const struct etcd3_result *result, uint64_t revision, const char *host,
+			   const struct etcd3_result *result,
+			   const struct registry_position *position, const char *host,
 			   struct batch *next)
 {
 	struct error error;
 
 	if (!service->cursor)
-		service->revision = revision;
+		service->position = *position;
 	if (document_list_check(&service->list, &error) < 0) {
 		(void)error_wrap(&error, "%s", host);
 		service_fail(read, service, &error);
 	} else if (!result->more) {
-		read_answer(read->read, service->index, &service->list, service->revision);
+		read_answer(read->read, service->index, &service->list, &service->position);
 		etcd3_service_done(service);
 	} else if (service_advance(service, result) < 0) {
 		(void)error_no_memory(&error);
@@ -172,7 +173,8 @@ static void service_settle(struct etcd3_read *read, struct service *service,
 
 /* A whole answer that decoded: each service's last range says whether it is complete. */
 static void batch_settle(struct batch *batch, const struct ranges *ranges,
-			 const struct etcd3_result *results, uint64_t revision, const char *host)
+			 const struct etcd3_result *results,
+			 const struct registry_position *position, const char *host)
 {
 	struct batch next = {.read = batch->read,
 			     .limit = batch->limit,
@@ -183,7 +185,7 @@ static void batch_settle(struct batch *batch, const struct ranges *ranges,
 
 		if (i + 1 < ranges->count && ranges->services[i + 1] == service)
 			continue;
-		service_settle(batch->read, service, &results[i], revision, host, &next);
+		service_settle(batch->read, service, &results[i], position, host, &next);
 	}
 	batch->count = 0;
 	if (next.count > 0)
@@ -212,7 +214,7 @@ static enum verdict_of_answer batch_decode(struct batch *batch,
 	struct etcd3_result results[2 * BATCH_SERVICES] = {0};
 	size_t marks[BATCH_SERVICES];
 	struct ranges ranges;
-	uint64_t revision;
+	struct registry_position position;
 	int code;
 
 	if (lists_open(batch, marks) < 0) {
@@ -224,9 +226,9 @@ static enum verdict_of_answer batch_decode(struct batch *batch,
 	for (size_t i = 0; i < ranges.count; i++)
 		results[i].list = &ranges.services[i]->list;
 	code = etcd3_decode_txn(answer->body, answer->length, ranges.items, ranges.count, results,
-				&revision, error);
+				&position, error);
 	if (code == 0) {
-		batch_settle(batch, &ranges, results, revision, answer->host);
+		batch_settle(batch, &ranges, results, &position, answer->host);
 		return ANSWER_ACCEPTED;
 	}
 	/* The next host's answer has them all again. */

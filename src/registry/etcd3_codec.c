@@ -19,7 +19,7 @@
  * the order is what makes it end.
  */
 
-static void encode_key(struct text *into, const char *name, const char *key, size_t length)
+void etcd3_encode_key(struct text *into, const char *name, const char *key, size_t length)
 {
 	text_printf(into, "\"%s\":\"", name);
 	base64_encode(into, key, length);
@@ -33,10 +33,10 @@ void etcd3_encode_txn(const struct etcd3_range *ranges, size_t count, struct tex
 		const struct etcd3_range *range = &ranges[i];
 
 		text_printf(into, "%s{\"request_range\":{", i ? "," : "");
-		encode_key(into, "key", range->start, range->start_length);
+		etcd3_encode_key(into, "key", range->start, range->start_length);
 		if (range->end) {
 			text_puts(into, ",");
-			encode_key(into, "range_end", range->end, range->end_length);
+			etcd3_encode_key(into, "range_end", range->end, range->end_length);
 		}
 		if (range->limit)
 			text_printf(into, ",\"limit\":\"%" PRIu64 "\"", range->limit);
@@ -66,9 +66,8 @@ static bool range_holds(const struct etcd3_range *range, const char *key, size_t
 	return order >= 0 && compare(key, length, range->end, range->end_length) < 0;
 }
 
-/* An absent field is an empty one. */
-static int decode_bytes(struct arena *arena, const json_t *kv, const char *name, const char **ret,
-			size_t *ret_length, struct error *error)
+int etcd3_decode_bytes(struct arena *arena, const json_t *kv, const char *name, const char **ret,
+		       size_t *ret_length, struct error *error)
 {
 	const json_t *field = json_object_get(kv, name);
 	char *bytes;
@@ -98,9 +97,9 @@ static int decode_kv(const json_t *kv, const struct etcd3_range *range, struct e
 
 	if (!json_is_object(kv))
 		return answer_wrong(error, "answer has a key that is no object");
-	code = decode_bytes(result->list->arena, kv, "key", &key, &key_length, error);
+	code = etcd3_decode_bytes(result->list->arena, kv, "key", &key, &key_length, error);
 	if (code == 0)
-		code = decode_bytes(scratch, kv, "value", &value, &value_length, error);
+		code = etcd3_decode_bytes(scratch, kv, "value", &value, &value_length, error);
 	if (code < 0)
 		return code;
 	if (!range_holds(range, key, key_length))
@@ -138,21 +137,37 @@ static int decode_range(const json_t *response, const struct etcd3_range *range,
 	return code;
 }
 
-static int decode_revision(const json_t *root, uint64_t *ret, struct error *error)
+int etcd3_decode_number(const json_t *object, const char *name, uint64_t *ret, struct error *error)
 {
-	const json_t *header = json_object_get(root, "header");
-	const json_t *revision = json_object_get(header, "revision");
+	const json_t *field = json_object_get(object, name);
 
-	if (!json_is_string(revision) ||
-	    text_parse_number(json_string_value(revision), json_string_length(revision), INT64_MAX,
-			      ret) < 0 ||
-	    *ret == 0)
-		return answer_wrong(error, "answer has no revision in its header");
+	*ret = 0;
+	if (!field)
+		return 0;
+	if (!json_is_string(field) ||
+	    text_parse_number(json_string_value(field), json_string_length(field), UINT64_MAX,
+			      ret) < 0)
+		return answer_wrong(error, "answer has a %s that is no number", name);
 	return 0;
 }
 
+int etcd3_decode_header(const json_t *root, struct registry_position *ret, struct error *error)
+{
+	const json_t *header = json_object_get(root, "header");
+	int code;
+
+	if (!json_is_object(header))
+		return answer_wrong(error, "answer has no header");
+	code = etcd3_decode_number(header, "revision", &ret->revision, error);
+	if (code == 0)
+		code = etcd3_decode_number(header, "cluster_id", &ret->cluster, error);
+	if (code == 0 && ret->revision > INT64_MAX)
+		return answer_wrong(error, "answer has a revision that is no number");
+	return code;
+}
+
 int etcd3_decode_txn(const char *body, size_t length, const struct etcd3_range *ranges,
-		     size_t count, struct etcd3_result *results, uint64_t *ret_revision,
+		     size_t count, struct etcd3_result *results, struct registry_position *ret,
 		     struct error *error)
 {
 	CLEANUP(arena_freep) struct arena *scratch = arena_new();
@@ -163,10 +178,10 @@ int etcd3_decode_txn(const char *body, size_t length, const struct etcd3_range *
 	if (!scratch)
 		return error_no_memory(error);
 	code = answer_parse(body, length, &root, error);
-	if (code == 0)
-		code = decode_revision(root, ret_revision, error);
 	if (code < 0)
 		return code;
+	if (etcd3_decode_header(root, ret, NULL) < 0 || ret->revision == 0)
+		return answer_wrong(error, "answer has no revision in its header");
 	responses = json_object_get(root, "responses");
 	if (!json_is_true(json_object_get(root, "succeeded")) || !json_is_array(responses))
 		return answer_wrong(error, "answer is not one to a transaction");

@@ -11,6 +11,7 @@
  * its default value is left out.
  */
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -33,17 +34,33 @@ struct etcd3_result {
 	size_t last_length;
 };
 
+/*
+ * The header of an answer, 0 where it has no such field. Returns 0, or
+ * -EBADMSG with error set where there is no header, or a field is no number.
+ */
+int etcd3_decode_header(const json_t *root, struct registry_position *ret, struct error *error);
+
+/* Decodes a string of digits; an absent field is 0. Returns 0 or -EBADMSG with error set. */
+int etcd3_decode_number(const json_t *object, const char *name, uint64_t *ret, struct error *error);
+
+/* Decodes base64 into the arena; an absent field is empty. Returns 0, -ENOMEM or -EBADMSG. */
+int etcd3_decode_bytes(struct arena *arena, const json_t *kv, const char *name, const char **ret,
+		       size_t *ret_length, struct error *error);
+
+/* Writes "name":"base64 of key". */
+void etcd3_encode_key(struct text *into, const char *name, const char *key, size_t length);
+
 /* The body of POST /v3/kv/txn. */
 void etcd3_encode_txn(const struct etcd3_range *ranges, size_t count, struct text *into);
 
 /*
- * Decodes its answer: results[i] is what ranges[i] came to, revision the
- * store's. Every key is checked to be one that was asked for, in ascending
+ * Decodes its answer: results[i] is what ranges[i] came to, *ret where
+ * the store was. Every key is checked to be one that was asked for, in ascending
  * order. Returns 0, -ENOMEM, or -EBADMSG with error set; lists may then hold
  * some documents more.
  */
 int etcd3_decode_txn(const char *body, size_t length, const struct etcd3_range *ranges,
-		     size_t count, struct etcd3_result *results, uint64_t *ret_revision,
+		     size_t count, struct etcd3_result *results, struct registry_position *ret,
 		     struct error *error);
 
 /* The body of POST /v3/auth/authenticate. Returns 0, -ENOMEM, or -EINVAL: not UTF-8. */

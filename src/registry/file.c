@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "answer.h"
+#include "watch_private.h"
 
 /*
  * Theory of operation
@@ -17,7 +18,7 @@
  *
  * A file that is wrong anywhere gives nothing: every service's read fails.
  *
- * A watch joins here with inotify(7), as one more read.
+ * A watch (file_watch.c) is one more read, whenever the file changes.
  */
 
 static int key_wrong(struct error *error, const char *key, const char *why)
@@ -187,7 +188,7 @@ static void file_answer(struct registry_read *read, size_t index, const struct d
 	} else if (document_list_check(&list, &error) < 0) {
 		read_fail(read, index, &error);
 	} else {
-		read_answer(read, index, &list, 0);
+		read_answer(read, index, &list, &(struct registry_position){0});
 	}
 }
 
@@ -215,4 +216,5 @@ static void file_read_end(struct registry_read *read)
 const struct registry_ops file_ops = {
 	.read_start = file_read_start,
 	.read_end = file_read_end,
+	.watch = &file_watch_ops,
 };

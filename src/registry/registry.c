@@ -188,13 +188,13 @@ static void read_ready(struct registry_read *read, size_t index)
 }
 
 void read_answer(struct registry_read *read, size_t index, struct document_list *list,
-		 uint64_t revision)
+		 const struct registry_position *position)
 {
 	struct read_answer *answer = &read->answers[index];
 
 	answer->list = *list;
 	*list = (struct document_list){0};
-	answer->revision = revision;
+	answer->position = *position;
 	read_ready(read, index);
 }
 
@@ -234,7 +234,7 @@ static void hand_on(struct registry_read *read, size_t index)
 {
 	struct read_answer *given = &read->answers[index], kept = *given;
 	CLEANUP(memory_free) char *key = TAKE(read->keys[index]);
-	struct registry_answer answer = {.key = key, .revision = kept.revision};
+	struct registry_answer answer = {.key = key, .position = kept.position};
 	struct error no_memory;
 
 	/* Taken from the read, which the function may end. */

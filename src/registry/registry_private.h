@@ -40,6 +40,8 @@ struct document_list {
 /* Copies key and value; a NUL byte in the key becomes "\x00". Returns 0 or -ENOMEM. */
 int document_list_add(struct document_list *list, const char *key, size_t key_length,
 		      const char *value, size_t value_length);
+/* The key as documents have it, in the arena; NULL when memory is exhausted. */
+char *document_key(struct arena *arena, const char *key, size_t length);
 /* Forgets the documents from count on. */
 void document_list_cut(struct document_list *list, size_t count);
 /* Whether one service may hold that much. */
@@ -48,7 +50,9 @@ void document_list_done(struct document_list *list);
 
 struct registry_read;
 
-/* A kind of registry. A watch joins here, with functions of its own. */
+struct watch_ops;
+
+/* A kind of registry: how it is read, and how it is followed (watch_private.h). */
 struct registry_ops {
 	/*
 	 * Starts to read read->keys. What goes wrong with a registry is told by
@@ -57,6 +61,7 @@ struct registry_ops {
 	int (*read_start)(struct registry_read *read, struct error *error);
 	/* Ends what is under way and frees read->state (which may be NULL). */
 	void (*read_end)(struct registry_read *read);
+	const struct watch_ops *watch;
 };
 
 extern const struct registry_ops etcd3_ops, etcd2_ops, file_ops;
@@ -77,7 +82,7 @@ struct read_answer {
 	struct document_list list;
 	bool failed;
 	struct error *error; /* malloc()ed; NULL where failed, and no memory for its text */
-	uint64_t revision;
+	struct registry_position position;
 };
 
 struct registry_read {
@@ -100,7 +105,7 @@ struct registry_read {
 
 /* Once for each index. Takes the list. */
 void read_answer(struct registry_read *read, size_t index, struct document_list *list,
-		 uint64_t revision);
+		 const struct registry_position *position);
 /* Once for each index instead; error is copied. */
 void read_fail(struct registry_read *read, size_t index, const struct error *error);
 

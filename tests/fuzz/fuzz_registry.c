@@ -56,8 +56,8 @@ static void fuzz_etcd3(const char *text, size_t size)
 	CLEANUP(document_list_done) struct document_list list = {.arena = arena_new()};
 	struct etcd3_result results[] = {{.list = &list}, {.list = &list}};
 	struct error error = {0};
-	uint64_t revision;
-	int code = etcd3_decode_txn(text, size, ranges, 2, results, &revision, &error);
+	struct registry_position position;
+	int code = etcd3_decode_txn(text, size, ranges, 2, results, &position, &error);
 
 	require_error(code, &error);
 	require_keys(&list, "/a");

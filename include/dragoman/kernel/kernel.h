@@ -46,13 +46,23 @@ int kernel_read(struct kernel *kernel, struct arena *arena, struct observed *ret
  * Applies verdicts: one nfnetlink batch, all or nothing, stamped with their
  * generation; then, or before, the sysctl and the routes, so that localhost
  * is never open without its guard. Errors:
- *   -ERESTART  the generation moved on; nothing was changed. Read and plan
- *              again (ERROR_CONFLICT)
+ *   -ERESTART  the generation moved on; nothing was changed, but for sysctl
+ *              and routes where the table was to go. Read and plan again
+ *              (ERROR_CONFLICT)
  *   -EAGAIN    the kernel's answer was lost (ENOBUFS): read and see
  *              (ERROR_CONFLICT)
  *   -EBUSY...  the kernel refused the batch; nothing was changed. The message
  *              names the object and the kernel's own reason.
  */
 int kernel_commit(struct kernel *kernel, const struct verdicts *verdicts, struct error *error);
+
+/*
+ * The generation of the ruleset that the last kernel_commit() made, host byte
+ * order; where it had nothing to send to nf_tables, that of its verdicts. So
+ * what was planned then stands, as of this generation, and the next plan can
+ * be made from it without reading. 0 where that is not known, as after any
+ * error but those of the sysctl and the routes: read.
+ */
+uint32_t kernel_generation(const struct kernel *kernel);
 
 #endif

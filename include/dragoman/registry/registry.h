@@ -66,13 +66,19 @@ void registry_freep(struct registry **registry);
 /* The URL as given, for messages: it never holds a password. */
 const char *registry_url(const struct registry *registry);
 
+/* Where in a registry's history something is. */
+struct registry_position {
+	uint64_t revision; /* of the whole registry; 0: it has none */
+	uint64_t cluster;  /* what the revision is of: a registry set up anew has another */
+};
+
 /* The answer for one service. Borrowed for the call. */
 struct registry_answer {
 	const char *key;
 	const struct error *error;        /* NULL: the documents are all there are */
 	const struct document *documents; /* none is a genuine answer: nothing is there */
 	size_t count;
-	uint64_t revision; /* of the whole registry, as of this read; 0: it has none */
+	struct registry_position position; /* as of this read */
 };
 
 /*

@@ -11,13 +11,19 @@
  * host, after a pause that doubles up to a cap and is jittered, and resumes
  * where it stopped, or, where the registry does not have that revision any
  * more, reads everything anew and tells it whole. What is told whole replaces
- * all that was told before.
+ * all that was told before. No removal is told that the registry did not make.
+ *
+ * A registry that went back (a cluster restored from a backup, or another one
+ * in its place) is found out by its revisions and its identity, and then
+ * everything is read anew. Values that were written again unchanged are told
+ * like any other change. Where there are no services nothing is connected.
  *
  *     etcd v3   one stream for all services (POST /v3/watch): a create request
  *               for each, one outstanding at a time; cancelled when it is
  *               removed; progress requests find a stream that has gone silent
  *     etcd v2   a long poll for each service, by the index of its read + 1
- *     file      inotify(7) on the directory, since editors replace the file
+ *     file      inotify(7) on the directory, since editors replace the file;
+ *               services are told whole, and only those that changed
  */
 
 #include <stdbool.h>
@@ -46,9 +52,9 @@ struct registry_update {
 	const struct error *error;
 	bool whole; /* documents are all there are; else those that were put, and removed those gone
 		     */
-	const struct document *documents;
+	const struct document *documents; /* each key once, in any order */
 	size_t count;
-	const char *const *removed; /* keys */
+	const char *const *removed; /* keys, none of them in documents */
 	size_t removed_count;
 	uint64_t revision; /* of the registry; 0: it has none */
 	uint64_t received; /* when it came in: loop_now() */
@@ -58,18 +64,19 @@ struct registry_watch_functions {
 	/* Updates of one service come in order. May add and remove services, but not free the
 	 * watch. */
 	void (*on_update)(const struct registry_update *update, void *user);
-	/* The state has changed. error: what lost it, or NULL. */
+	/* The state has changed (or NULL). error: what lost it, or NULL. */
 	void (*on_state)(enum registry_state state, const struct error *error, void *user);
 };
 
 /* Counts since the watch was made. */
 struct registry_counts {
-	uint64_t events; /* key changes told, from the stream */
-	uint64_t reads;  /* requests to read, not services read */
-	uint64_t reconnects;
-	uint64_t compactions; /* times that everything was read anew for want of a revision */
-	uint64_t errors;
-	uint64_t revision; /* the newest seen */
+	uint64_t events;       /* key changes told, from the stream */
+	uint64_t reads;        /* reads started, each of any number of services */
+	uint64_t reconnects;   /* lost, and live again */
+	uint64_t compactions;  /* services read anew for want of the revision to go on from */
+	uint64_t restorations; /* times that the registry went back, or became another */
+	uint64_t errors;       /* told: of services, and of the connection */
+	uint64_t revision;     /* the newest seen */
 };
 
 /* One a registry. Functions are copied. Returns 0 or -errno with error set. */

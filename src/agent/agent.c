@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: MIT */
+#include "dragoman/agent/agent.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "agent_private.h"
+#include "dragoman/base/log.h"
+
+/*
+ * Theory of operation: three sources (registry, containers, kernels) mark
+ * targets as dirty; the deferred source runs the reconciler at the end of the
+ * wake-up. A timer looks at everything anew at the resync interval: events can
+ * be lost in ways that nobody sees, and then this is what mends it.
+ */
+
+static void on_update(const struct registry_update *update, void *user)
+{
+	subscriptions_update(user, update);
+}
+
+static void on_registry_state(enum registry_state state, const struct error *error, void *user)
+{
+	struct agent *agent = user;
+
+	if (error)
+		metrics_error(agent, error);
+	switch (state) {
+	case REGISTRY_CONNECTING:
+		break;
+	case REGISTRY_LIVE:
+		log_info("registry %s: connected", registry_url(agent->registry));
+		agent->live = UINT64_MAX;
+		break;
+	case REGISTRY_LOST:
+		log_warn("registry %s: lost, what is known stays: %s",
+			 registry_url(agent->registry), error ? error->message : "");
+		if (agent->live == UINT64_MAX)
+			agent->live = loop_now(agent->loop);
+		break;
+	}
+}
+
+bool agent_is_held(const struct agent *agent)
+{
+	return registry_watch_state(agent->watch) == REGISTRY_LOST && agent->live != UINT64_MAX &&
+	       loop_now(agent->loop) - agent->live > agent->options.resync;
+}
+
+static void on_running(const struct container *container, void *user)
+{
+	member_running(user, container);
+}
+
+static void on_gone(const char *id, void *user)
+{
+	member_gone(user, id);
+}
+
+static void on_listed(void *user)
+{
+	struct agent *agent = user;
+
+	agent->listed = true;
+	loop_source_trigger(agent->reconcile);
+}
+
+static void on_container_state(enum container_state state, const struct error *error, void *user)
+{
+	struct agent *agent = user;
+
+	if (error)
+		metrics_error(agent, error);
+	switch (state) {
+	case CONTAINERS_CONNECTING:
+		break;
+	case CONTAINERS_LIVE:
+		if (error)
+			log_warn("docker: %s", error->message);
+		else
+			log_info("docker: connected");
+		break;
+	case CONTAINERS_LOST:
+		log_warn("docker: lost, the rules stay: %s", error ? error->message : "");
+		break;
+	}
+}
+
+static void on_reconcile(struct loop_source *source, void *user)
+{
+	(void)source;
+	reconciler_run(user);
+}
+
+static void arm_resync(struct agent *agent)
+{
+	if (agent->options.resync)
+		loop_source_arm(agent->resync, loop_now(agent->loop) + agent->options.resync);
+}
+
+static void on_resync(struct loop_source *source, void *user)
+{
+	(void)source;
+	agent_resync(user);
+}
+
+static int open_sources(struct agent *agent, struct error *error)
+{
+	static const struct registry_watch_functions functions = {
+		.on_update = on_update,
+		.on_state = on_registry_state,
+	};
+	int r = registry_open(agent->loop, &agent->options.registry, &agent->registry, error);
+
+	if (r == 0)
+		r = registry_watch_new(agent->registry, &functions, agent, &agent->watch, error);
+	if (r < 0)
+		return r;
+	if (loop_add_deferred(agent->loop, "reconcile", on_reconcile, agent, &agent->reconcile) <
+		    0 ||
+	    loop_add_timer(agent->loop, "resync", UINT64_MAX, on_resync, agent, &agent->resync) < 0)
+		return error_no_memory(error);
+	return 0;
+}
+
+int agent_new(struct loop *loop, const struct agent_options *options, struct agent **ret,
+	      struct error *error)
+{
+	CLEANUP(agent_freep) struct agent *agent = calloc(1, sizeof(*agent));
+	int r;
+
+	if (!agent)
+		return error_no_memory(error);
+	agent->loop = loop;
+	agent->options = *options;
+	LIST_INIT(&agent->targets);
+	LIST_INIT(&agent->members);
+	r = open_sources(agent, error);
+	if (r == 0)
+		*ret = TAKE(agent);
+	return r;
+}
+
+void agent_free(struct agent *agent)
+{
+	if (!agent)
+		return;
+	containers_free(agent->containers);
+	members_free(agent);
+	subscriptions_free(agent);
+	registry_watch_free(agent->watch);
+	registry_free(agent->registry);
+	loop_source_free(agent->reconcile);
+	loop_source_free(agent->resync);
+	free(agent);
+}
+
+void agent_freep(struct agent **agent)
+{
+	agent_free(*agent);
+	*agent = NULL;
+}
+
+int agent_add_target(struct agent *agent, const char *netns, pid_t pid, agent_source *source,
+		     void *user, struct error *error)
+{
+	return member_by_hand(agent, netns, pid, source, user, error);
+}
+
+int agent_start(struct agent *agent, struct error *error)
+{
+	static const struct container_functions functions = {
+		.on_running = on_running,
+		.on_gone = on_gone,
+		.on_listed = on_listed,
+		.on_state = on_container_state,
+	};
+
+	arm_resync(agent);
+	loop_source_trigger(agent->reconcile);
+	if (!agent->options.docker)
+		return 0;
+	return containers_new(agent->loop, agent->options.docker, &functions, agent,
+			      &agent->containers, error);
+}
+
+void agent_resync(struct agent *agent)
+{
+	struct target *target;
+
+	registry_watch_resync(agent->watch);
+	if (agent->containers)
+		containers_resync(agent->containers);
+	LIST_FOREACH(target, &agent->targets, entry)
+	target_mark(target, 0);
+	arm_resync(agent);
+}
+
+int agent_flush(struct agent *agent, struct error *error)
+{
+	struct target *target;
+	struct error further;
+	int first = 0;
+
+	LIST_FOREACH(target, &agent->targets, entry)
+	{
+		int r = reconciler_flush(target, first ? &further : error);
+
+		if (r < 0 && first == 0)
+			first = r;
+	}
+	return first;
+}
+
+bool agent_is_ready(const struct agent *agent)
+{
+	return agent->ready;
+}
+
+void agent_on_ready(struct agent *agent, void (*function)(void *user), void *user)
+{
+	agent->on_ready = function;
+	agent->on_ready_user = user;
+}

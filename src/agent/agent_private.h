@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DRAGOMAN_AGENT_PRIVATE_H
+#define DRAGOMAN_AGENT_PRIVATE_H
+
+/*
+ * What the files of this room share.
+ *
+ *     member        one that asks for something: a container, or a target given by hand
+ *     target        a network namespace, with the members that live in it
+ *     backend       one descriptor of a target that is used, and the service it wants
+ *     subscription  one service, for all backends of the host that want it
+ */
+
+#include <sys/queue.h>
+
+#include "dragoman/agent/agent.h"
+#include "dragoman/base/memory.h"
+#include "dragoman/container/container.h"
+#include "dragoman/kernel/kernel.h"
+#include "dragoman/kernel/monitor.h"
+#include "dragoman/kernel/netns.h"
+#include "dragoman/model/descriptor.h"
+#include "dragoman/model/service.h"
+#include "dragoman/registry/watch.h"
+
+struct target;
+
+/* A service that is followed once, however many want it. */
+struct subscription {
+	struct service *service;
+	unsigned users;   /* backends */
+	bool known;       /* it was told whole at least once */
+	bool failed;      /* the last read failed: what is known stays */
+	char *reason;     /* of failed; or NULL */
+	uint64_t changed; /* when the change came in that is not in the kernel yet; 0: none */
+};
+
+struct backend {
+	const struct descriptor *descriptor;
+	struct subscription *subscription;
+	size_t endpoint_count; /* of the last plan, with weights of 0 */
+};
+
+enum member_note { MEMBER_FOLLOWED, MEMBER_HOST_NETWORK, MEMBER_DISABLED, MEMBER_UNREACHABLE };
+
+struct member {
+	LIST_ENTRY(member) of_agent;
+	TAILQ_ENTRY(member) of_target; /* where there is one */
+	struct agent *agent;
+	struct target *target; /* NULL: noted only */
+	enum member_note note;
+	char *id;   /* of a container; of a target by hand, its name */
+	char *name; /* printable */
+	bool by_hand;
+	uint64_t created;
+	pid_t pid;
+	int pidfd;
+	struct loop_source *exit; /* of the pidfd */
+	char *block;              /* of a container: what carries the prefix of its environment */
+	size_t block_length;
+	agent_source *source; /* of a target by hand */
+	void *source_user;
+	int inotify; /* of a target by its name: tells when that is removed */
+	struct loop_source *removal;
+	char *reason; /* of MEMBER_UNREACHABLE; or NULL */
+};
+
+struct target {
+	LIST_ENTRY(target) entry;
+	struct agent *agent;
+	dev_t device;
+	ino_t inode;
+	TAILQ_HEAD(, member) members;
+
+	/* Made anew when the members change. */
+	struct arena *arena;
+	struct descriptor_set descriptors;
+	struct backend *backends;
+	size_t backend_count;
+
+	struct kernel *kernel;
+	struct kernel_monitor *monitor;
+
+	bool dirty, synced;
+	bool drifted;              /* somebody else changed our table */
+	uint64_t since;            /* when the event came in that made it dirty; 0: none to time */
+	uint64_t repaired;         /* when a drift was last repaired */
+	unsigned repairs_in_a_row; /* without a pause of a second in between */
+	struct loop_source *later; /* a repair put off, or a failure tried again */
+	uint64_t pause;            /* before the next try */
+	char *failure;             /* why the last try failed; or NULL */
+};
+
+enum { HISTOGRAM_BUCKETS = 12 };
+
+struct metrics {
+	uint64_t container_events, commits, adds, replaces, removes, repairs, reads;
+	uint64_t errors[4]; /* by enum error_class */
+	uint64_t buckets[HISTOGRAM_BUCKETS + 1];
+	double seconds; /* the histogram's sum */
+	uint64_t observations;
+};
+
+struct agent {
+	struct loop *loop;
+	struct agent_options options;
+	struct registry *registry;
+	struct registry_watch *watch;
+	struct containers *containers;
+	bool listed;                   /* containers, once at least */
+	uint64_t live;                 /* when the registry was last live; 0: never */
+	struct loop_source *reconcile; /* deferred */
+	struct loop_source *resync;
+	LIST_HEAD(, target) targets;
+	LIST_HEAD(, member) members;
+	struct subscription **subscriptions; /* by key */
+	size_t subscription_count, subscription_capacity;
+	bool ready;
+	void (*on_ready)(void *user);
+	void *on_ready_user;
+	struct metrics metrics;
+};
+
+/* subscriptions.c */
+struct subscription *subscription_take(struct agent *agent, const char *key); /* NULL: no memory */
+void subscription_drop(struct agent *agent, struct subscription *subscription);
+/* Its place among agent->subscriptions. */
+size_t subscription_position(const struct agent *agent, const struct subscription *subscription);
+void subscriptions_update(struct agent *agent, const struct registry_update *update);
+void subscriptions_free(struct agent *agent);
+
+/* members.c */
+void member_running(struct agent *agent, const struct container *container);
+void member_gone(struct agent *agent, const char *id);
+int member_by_hand(struct agent *agent, const char *netns, pid_t pid, agent_source *source,
+		   void *user, struct error *error);
+void members_free(struct agent *agent);
+
+/* targets.c */
+/* The target of a namespace, made where there is none. The member is put into it. */
+int target_join(struct agent *agent, const struct netns *netns, struct member *member,
+		struct error *error);
+/* Takes the member out; a target without members is let go of at once. */
+void target_leave(struct member *member);
+/* Reads the members' descriptors anew. Returns 0, or -errno with all as it was. */
+int target_settle(struct target *target, struct error *error);
+void target_mark(struct target *target, uint64_t since);
+/* Whether a service that it wants has not been read yet. */
+bool target_is_pending(const struct target *target);
+
+/* reconciler.c */
+void reconciler_run(struct agent *agent);
+int reconciler_flush(struct target *target, struct error *error);
+/* The desired shares of a backend, from what is known. Returns 0 or -ENOMEM. */
+int backend_select(struct arena *arena, const struct agent *agent, const struct backend *backend,
+		   struct selection *ret);
+
+/* status.c: the kernel's counters at one moment. */
+struct snapshot {
+	struct arena *arena;
+	struct observed observed;
+};
+void snapshot_take(const struct target *target, struct snapshot *ret);
+void snapshot_done(struct snapshot *snapshot);
+/* Of one port; of one of its endpoints where endpoint is not NULL. */
+uint64_t snapshot_connections(const struct snapshot *snapshot, const struct listen *listen,
+			      const struct endpoint *endpoint);
+
+/* agent.c: the registry has been out of reach for longer than the resync interval. */
+bool agent_is_held(const struct agent *agent);
+
+/* metrics.c */
+void metrics_error(struct agent *agent, const struct error *error);
+void metrics_commit(struct agent *agent, const struct verdicts *verdicts, uint64_t since);
+
+#endif

@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "agent_private.h"
+#include "dragoman/base/log.h"
+
+/*
+ * Members come and go; a target lives as long as it has one.
+ *
+ * A process is held by a pidfd, which says when it ends, whether or not an
+ * engine is there to tell: a dead namespace is let go of at once. Of a
+ * member's environment only what carries the prefix is kept.
+ */
+
+static struct member *member_find(const struct agent *agent, const char *id)
+{
+	struct member *member;
+
+	LIST_FOREACH(member, &agent->members, of_agent)
+	{
+		if (strcmp(member->id, id) == 0)
+			return member;
+	}
+	return NULL;
+}
+
+static void member_free(struct member *member)
+{
+	if (member->target)
+		target_leave(member);
+	LIST_REMOVE(member, of_agent);
+	loop_source_free(member->exit);
+	loop_source_free(member->removal);
+	fd_close(&member->pidfd);
+	fd_close(&member->inotify);
+	free(member->id);
+	free(member->name);
+	free(member->block);
+	free(member->reason);
+	free(member);
+}
+
+void members_free(struct agent *agent)
+{
+	struct member *member;
+
+	while ((member = LIST_FIRST(&agent->members)))
+		member_free(member);
+}
+
+/* Keeps the strings of a block that carry the prefix. Returns 0 or -ENOMEM. */
+static int keep_block(struct member *member, const char *block, size_t length)
+{
+	const char *prefix = member->agent->options.env_prefix;
+	size_t prefix_length = strlen(prefix);
+	struct text kept = {0};
+
+	text_add(&kept, "", 0);
+	for (size_t at = 0; at < length;) {
+		size_t step = strnlen(block + at, length - at);
+
+		if (step >= prefix_length && memcmp(block + at, prefix, prefix_length) == 0) {
+			text_add(&kept, block + at, step);
+			text_add(&kept, "", 1);
+		}
+		at += step + 1;
+	}
+	if (kept.failed) {
+		text_done(&kept);
+		return -ENOMEM;
+	}
+	member->block_length = kept.length;
+	member->block = kept.data;
+	return 0;
+}
+
+static struct member *member_new(struct agent *agent, const char *id, const char *name)
+{
+	struct member *member = calloc(1, sizeof(*member));
+
+	if (!member)
+		return NULL;
+	member->agent = agent;
+	member->pidfd = -1;
+	member->inotify = -1;
+	LIST_INSERT_HEAD(&agent->members, member, of_agent);
+	member->id = strdup(id);
+	member->name = strdup(name);
+	if (member->id && member->name)
+		return member;
+	member_free(member);
+	return NULL;
+}
+
+static void on_exit_of_process(struct loop_source *source, int fd, unsigned events, void *user)
+{
+	struct member *member = user;
+
+	(void)source;
+	(void)fd;
+	(void)events;
+	log_debug("%s: its process has ended", member->name);
+	if (member->by_hand)
+		log_info("%s has ended: its namespace is let go of", member->name);
+	member_free(member);
+}
+
+static int watch_process(struct member *member)
+{
+	member->pidfd = (int)syscall(SYS_pidfd_open, member->pid, 0);
+	if (member->pidfd < 0)
+		return -errno;
+	return loop_add_io(member->agent->loop, "process", member->pidfd, LOOP_READ,
+			   on_exit_of_process, member, &member->exit);
+}
+
+/* Into its namespace, or the reason why not. */
+static int enter(struct member *member, const struct netns *netns, struct error *error)
+{
+	int r = member->agent->options.allow_host_netns ? 0 : netns_is_host(netns, error);
+
+	if (r < 0)
+		return r;
+	if (r > 0) {
+		member->note = MEMBER_HOST_NETWORK;
+		return error_set(error, -EPERM, ERROR_INVALID,
+				 "it is in the host's own network namespace, which is refused "
+				 "without --allow-host-netns");
+	}
+	return target_join(member->agent, netns, member, error);
+}
+
+static int follow_process(struct member *member, struct error *error)
+{
+	CLEANUP(netns_done) struct netns netns = NETNS_NONE;
+	int r = watch_process(member);
+
+	if (r == -ESRCH)
+		return error_set(error, r, ERROR_TRANSIENT, "it has ended");
+	if (r < 0)
+		return error_set(error, r, error_class_of(r), "process %ld: %s", (long)member->pid,
+				 strerror(-r));
+	r = netns_open_pid(member->pid, &netns, error);
+	return r < 0 ? r : enter(member, &netns, error);
+}
+
+static int follow_container(struct member *member, const struct container *container,
+			    struct error *error)
+{
+	member->created = container->created;
+	member->pid = container->pid;
+	if (container->disabled) {
+		member->note = MEMBER_DISABLED;
+		return 0;
+	}
+	if (container->host_network && !member->agent->options.allow_host_netns) {
+		member->note = MEMBER_HOST_NETWORK;
+		return 0;
+	}
+	if (keep_block(member, container->environment, container->environment_length) < 0)
+		return error_no_memory(error);
+	return follow_process(member, error);
+}
+
+void member_running(struct agent *agent, const struct container *container)
+{
+	struct member *member = member_find(agent, container->id);
+	struct error error = {0};
+	int r;
+
+	agent->metrics.container_events++;
+	/* The same process under another name. */
+	if (member && member->pid == container->pid && member->target) {
+		char *name = strdup(container->name);
+
+		if (name) {
+			free(member->name);
+			member->name = name;
+		}
+		return;
+	}
+	if (member)
+		member_free(member);
+	member = member_new(agent, container->id, container->name);
+	if (!member)
+		return;
+	r = follow_container(member, container, &error);
+	if (r == 0) {
+		if (member->target && container->event)
+			target_mark(member->target, container->event);
+		return;
+	}
+	if (r == -ESRCH) { /* it was short */
+		member_free(member);
+		return;
+	}
+	if (member->note != MEMBER_HOST_NETWORK) {
+		member->note = MEMBER_UNREACHABLE;
+		log_error("%s: %s", member->name, error.message);
+		metrics_error(agent, &error);
+	}
+	member->reason = strdup(error.message);
+}
+
+void member_gone(struct agent *agent, const char *id)
+{
+	struct member *member = member_find(agent, id);
+
+	agent->metrics.container_events++;
+	if (member && !member->by_hand)
+		member_free(member);
+}
+
+/* Whether the name still stands for the namespace that was opened under it. */
+static bool name_stands(const struct member *member)
+{
+	CLEANUP(netns_done) struct netns netns = NETNS_NONE;
+	struct error error;
+
+	return netns_open(member->id, &netns, &error) == 0 && member->target &&
+	       netns.device == member->target->device && netns.inode == member->target->inode;
+}
+
+static void on_removal(struct loop_source *source, int fd, unsigned events, void *user)
+{
+	struct member *member = user;
+	char buffer[4096];
+
+	(void)source;
+	(void)events;
+	while (read(fd, buffer, sizeof(buffer)) > 0)
+		;
+	if (name_stands(member))
+		return;
+	log_info("%s is gone: its namespace is let go of", member->name);
+	member_free(member);
+}
+
+/* The directory of a name, where inotify(7) tells of what is removed from it. */
+static int watch_name(struct member *member, struct error *error)
+{
+	const char *slash = strrchr(member->id, '/');
+	char directory[4096] = "/run/netns";
+
+	if (slash && (size_t)(slash - member->id) >= sizeof(directory))
+		return error_set(error, -ENAMETOOLONG, ERROR_INVALID, "%s: too long", member->name);
+	if (slash)
+		(void)snprintf(directory, sizeof(directory), "%.*s/", (int)(slash - member->id),
+			       member->id);
+	member->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	/* /proc has no events of its own; such a path is held until the agent ends. */
+	if (member->inotify < 0 ||
+	    inotify_add_watch(member->inotify, directory,
+			      IN_DELETE | IN_MOVED_FROM | IN_DELETE_SELF | IN_ATTRIB) < 0 ||
+	    loop_add_io(member->agent->loop, "namespace's name", member->inotify, LOOP_READ,
+			on_removal, member, &member->removal) < 0)
+		return error_set(error, -errno, error_class_of(errno), "%s: cannot watch it: %s",
+				 member->name, strerror(errno));
+	return 0;
+}
+
+static int follow_name(struct member *member, struct error *error)
+{
+	CLEANUP(netns_done) struct netns netns = NETNS_NONE;
+	int r = watch_name(member, error);
+
+	if (r == 0)
+		r = netns_open(member->id, &netns, error);
+	if (r == 0)
+		r = enter(member, &netns, error);
+	return r;
+}
+
+int member_by_hand(struct agent *agent, const char *netns, pid_t pid, agent_source *source,
+		   void *user, struct error *error)
+{
+	char number[32], printable[512];
+	struct member *member;
+	int r;
+
+	(void)snprintf(number, sizeof(number), "process %ld", (long)pid);
+	if (netns)
+		text_printable(printable, sizeof(printable), netns, strlen(netns));
+	if (member_find(agent, netns ? netns : number))
+		return error_set(error, -EEXIST, ERROR_INVALID, "%s: given twice",
+				 netns ? printable : number);
+	member = member_new(agent, netns ? netns : number, netns ? printable : number);
+	if (!member)
+		return error_no_memory(error);
+	member->by_hand = true;
+	member->pid = pid;
+	member->source = source;
+	member->source_user = user;
+	r = netns ? follow_name(member, error) : follow_process(member, error);
+	if (r < 0)
+		member_free(member);
+	return r;
+}

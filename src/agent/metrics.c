@@ -1,0 +1,178 @@
+/* SPDX-License-Identifier: MIT */
+#include <inttypes.h>
+#include <stdlib.h>
+
+#include "agent_private.h"
+
+/*
+ * Prometheus' text format, version 0.0.4, names by its conventions:
+ * https://prometheus.io/docs/practices/naming/
+ */
+
+/* Seconds, the upper ends of the histogram's buckets. */
+static const double bounds[HISTOGRAM_BUCKETS] = {0.0005, 0.001, 0.002, 0.005, 0.01, 0.025,
+						 0.05,   0.1,   0.25,  0.5,   1.0,  5.0};
+
+void metrics_error(struct agent *agent, const struct error *error)
+{
+	agent->metrics.errors[error->class]++;
+}
+
+static void observe(struct metrics *metrics, double seconds)
+{
+	unsigned bucket = 0;
+
+	while (bucket < HISTOGRAM_BUCKETS && seconds > bounds[bucket])
+		bucket++;
+	metrics->buckets[bucket]++;
+	metrics->seconds += seconds;
+	metrics->observations++;
+}
+
+static void count(struct metrics *metrics, enum verdict verdict)
+{
+	switch (verdict) {
+	case VERDICT_ADD:
+		metrics->adds++;
+		break;
+	case VERDICT_REPLACE:
+		metrics->replaces++;
+		break;
+	case VERDICT_REMOVE:
+		metrics->removes++;
+		break;
+	}
+}
+
+void metrics_commit(struct agent *agent, const struct verdicts *verdicts, uint64_t since)
+{
+	struct metrics *metrics = &agent->metrics;
+
+	metrics->commits++;
+	for (size_t i = 0; i < verdicts->service_count; i++)
+		count(metrics, verdicts->services[i].verdict);
+	for (size_t i = 0; i < verdicts->endpoint_count; i++)
+		count(metrics, verdicts->endpoints[i].verdict);
+	for (size_t i = 0; i < verdicts->unavailable_count; i++)
+		count(metrics, verdicts->unavailable[i].verdict);
+	if (since)
+		observe(metrics, (double)(loop_now(agent->loop) - since) / 1e9);
+}
+
+static void put(struct text *out, const char *name, const char *type, const char *help,
+		uint64_t value)
+{
+	text_printf(out, "# HELP dragoman_%s %s\n# TYPE dragoman_%s %s\ndragoman_%s %" PRIu64 "\n",
+		    name, help, name, type, name, value);
+}
+
+static void put_histogram(struct text *out, const struct metrics *metrics)
+{
+	const char *name = "dragoman_event_to_commit_seconds";
+	uint64_t sum = 0;
+
+	text_printf(out,
+		    "# HELP %s From a registry or container event to the commit that it led to.\n"
+		    "# TYPE %s histogram\n",
+		    name, name);
+	for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++) {
+		sum += metrics->buckets[i];
+		text_printf(out, "%s_bucket{le=\"%g\"} %" PRIu64 "\n", name, bounds[i], sum);
+	}
+	text_printf(out, "%s_bucket{le=\"+Inf\"} %" PRIu64 "\n%s_sum %.9f\n%s_count %" PRIu64 "\n",
+		    name, metrics->observations, name, metrics->seconds, name,
+		    metrics->observations);
+}
+
+static void put_elements(struct text *out, const struct metrics *metrics)
+{
+	const struct {
+		const char *verdict;
+		uint64_t value;
+	} rows[] = {{"add", metrics->adds},
+		    {"replace", metrics->replaces},
+		    {"remove", metrics->removes}};
+
+	text_puts(out, "# HELP dragoman_elements_changed_total Map elements changed.\n"
+		       "# TYPE dragoman_elements_changed_total counter\n");
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+		text_printf(out, "dragoman_elements_changed_total{verdict=\"%s\"} %" PRIu64 "\n",
+			    rows[i].verdict, rows[i].value);
+}
+
+static void put_errors(struct text *out, const struct metrics *metrics)
+{
+	text_puts(out, "# HELP dragoman_errors_total Errors, by what can be done about them.\n"
+		       "# TYPE dragoman_errors_total counter\n");
+	for (unsigned class = 0; class < ARRAY_SIZE(metrics->errors); class ++)
+		text_printf(out, "dragoman_errors_total{class=\"%s\"} %" PRIu64 "\n",
+			    error_class_name((enum error_class) class), metrics->errors[class]);
+}
+
+/* Adds, for each subscription, what its backends of one target have seen. */
+static void add_connections(const struct target *target, uint64_t *sums)
+{
+	const struct agent *agent = target->agent;
+	struct snapshot snapshot;
+
+	snapshot_take(target, &snapshot);
+	for (size_t i = 0; i < target->backend_count; i++) {
+		const struct backend *backend = &target->backends[i];
+		size_t at = subscription_position(agent, backend->subscription);
+
+		sums[at] += snapshot_connections(&snapshot, &backend->descriptor->listen, NULL);
+	}
+	snapshot_done(&snapshot);
+}
+
+static void put_connections(struct text *out, const struct agent *agent)
+{
+	CLEANUP(memory_free) uint64_t *sums = calloc(agent->subscription_count + 1, sizeof(*sums));
+	const struct target *target;
+
+	if (!sums)
+		return;
+	LIST_FOREACH(target, &agent->targets, entry)
+	add_connections(target, sums);
+	text_puts(out, "# HELP dragoman_service_connections Connections counted by the elements "
+		       "that stand now.\n# TYPE dragoman_service_connections gauge\n");
+	/* A canonical key holds nothing that a label would have to escape. */
+	for (size_t i = 0; i < agent->subscription_count; i++)
+		text_printf(out, "dragoman_service_connections{service=\"%s\"} %" PRIu64 "\n",
+			    service_key(agent->subscriptions[i]->service), sums[i]);
+}
+
+void agent_metrics(const struct agent *agent, struct text *ret)
+{
+	const struct metrics *metrics = &agent->metrics;
+	struct registry_counts counts = {0};
+	const struct target *target;
+	uint64_t targets = 0;
+
+	if (agent->watch)
+		registry_watch_counts(agent->watch, &counts);
+	LIST_FOREACH(target, &agent->targets, entry)
+	targets++;
+	put(ret, "registry_events_total", "counter", "Key changes told by the registry.",
+	    counts.events);
+	put(ret, "registry_reads_total", "counter", "Requests to read the registry.", counts.reads);
+	put(ret, "watch_reconnects_total", "counter", "Times that the watch was connected again.",
+	    counts.reconnects);
+	put(ret, "watch_compactions_total", "counter",
+	    "Times that all was read anew for want of a revision.", counts.compactions);
+	put(ret, "container_events_total", "counter", "Containers that came, changed or went.",
+	    metrics->container_events);
+	put(ret, "commits_total", "counter", "Transactions that the kernel took.",
+	    metrics->commits);
+	put(ret, "drift_repairs_total", "counter",
+	    "Times that a table changed by somebody else "
+	    "was put right.",
+	    metrics->repairs);
+	put(ret, "namespaces", "gauge", "Namespaces that are kept.", targets);
+	put(ret, "services", "gauge", "Services that are followed.", agent->subscription_count);
+	put(ret, "ready", "gauge", "Whether the first full round is done.", agent->ready);
+	put_elements(ret, metrics);
+	put_errors(ret, metrics);
+	put_histogram(ret, metrics);
+	put_connections(ret, agent);
+}

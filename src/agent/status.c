@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent_private.h"
+
+/*
+ * What the agent knows, as JSON. Connections are read from the kernel at the
+ * time of asking: nobody else needs them, and reading costs nothing while
+ * nobody asks.
+ */
+
+static int compare_elements(const void *a, const void *b)
+{
+	const struct observed_endpoint *x = a, *y = b;
+	int order = listen_compare(&x->listen, &y->listen);
+
+	return order ? order : endpoint_compare(&x->endpoint, &y->endpoint);
+}
+
+void snapshot_done(struct snapshot *snapshot)
+{
+	arena_free(snapshot->arena);
+	snapshot->arena = NULL;
+}
+
+void snapshot_take(const struct target *target, struct snapshot *ret)
+{
+	struct error error;
+
+	*ret = (struct snapshot){.arena = arena_new()};
+	if (!ret->arena || kernel_read(target->kernel, ret->arena, &ret->observed, &error) < 0)
+		ret->observed.endpoint_count = 0;
+	if (ret->observed.endpoint_count)
+		qsort(ret->observed.endpoints, ret->observed.endpoint_count,
+		      sizeof(*ret->observed.endpoints), compare_elements);
+}
+
+/* The first element of a port (and endpoint, where it is given), or behind where it would be. */
+static size_t find_first(const struct snapshot *snapshot, const struct observed_endpoint *wanted)
+{
+	size_t low = 0, high = snapshot->observed.endpoint_count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (compare_elements(&snapshot->observed.endpoints[middle], wanted) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+uint64_t snapshot_connections(const struct snapshot *snapshot, const struct listen *listen,
+			      const struct endpoint *endpoint)
+{
+	const struct observed_endpoint wanted = {
+		.listen = *listen, .endpoint = endpoint ? *endpoint : (struct endpoint){0}};
+	uint64_t sum = 0;
+
+	for (size_t i = find_first(snapshot, &wanted); i < snapshot->observed.endpoint_count; i++) {
+		const struct observed_endpoint *element = &snapshot->observed.endpoints[i];
+
+		if (listen_compare(&element->listen, listen) != 0 ||
+		    (endpoint && endpoint_compare(&element->endpoint, endpoint) != 0))
+			break;
+		sum += element->packets;
+	}
+	return sum;
+}
+
+static json_t *tags_json(const struct tags *tags)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < tags->count; i++)
+		json_array_append_new(array, json_string(tags->names[i]));
+	return array;
+}
+
+static json_t *endpoints_json(const struct snapshot *snapshot, const struct listen *listen,
+			      const struct selection *selection)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < selection->endpoint_count; i++) {
+		const struct candidate *candidate = &selection->endpoints[i];
+		char address[ENDPOINT_TEXT_MAX];
+
+		json_array_append_new(
+			array, json_pack("{s:s, s:i, s:i, s:I}", "address",
+					 endpoint_format_address(&candidate->endpoint, address),
+					 "port", (int)candidate->endpoint.port, "weight",
+					 (int)candidate->weight, "connections",
+					 (json_int_t)snapshot_connections(snapshot, listen,
+									  &candidate->endpoint)));
+	}
+	return array;
+}
+
+/* The state of a used descriptor, and why, where there is more to say. */
+static const char *state_of(const struct agent *agent, const struct subscription *subscription,
+			    const struct selection *selection, const char **ret_reason)
+{
+	*ret_reason = NULL;
+	if (!subscription->known) {
+		*ret_reason = subscription->reason ? subscription->reason : "it is being read";
+		return "held";
+	}
+	if (subscription->failed || agent_is_held(agent)) {
+		*ret_reason = subscription->reason ? subscription->reason
+						   : "the registry is out of reach";
+		return "held";
+	}
+	if (selection->endpoint_count)
+		return "ready";
+	*ret_reason = selection->skipped_count ? selection->skipped[0].reason
+					       : "the registry holds nothing there";
+	return "empty";
+}
+
+static json_t *used_json(const struct agent *agent, const struct snapshot *snapshot,
+			 const struct backend *backend)
+{
+	const struct descriptor *descriptor = backend->descriptor;
+	CLEANUP(arena_freep) struct arena *arena = arena_new();
+	struct selection selection = {0};
+	const char *state, *reason;
+
+	if (!arena || backend_select(arena, agent, backend, &selection) < 0)
+		selection = (struct selection){0};
+	state = state_of(agent, backend->subscription, &selection, &reason);
+	return json_pack("{s:s, s:s, s:o, s:s, s:s?, s:o}", "variable", descriptor->variable,
+			 "service", service_key(backend->subscription->service), "tags",
+			 tags_json(&descriptor->tags), "state", state, "reason", reason,
+			 "endpoints", endpoints_json(snapshot, &descriptor->listen, &selection));
+}
+
+static const struct backend *backend_of(const struct target *target,
+					const struct descriptor *descriptor)
+{
+	for (size_t i = 0; i < target->backend_count; i++) {
+		const struct descriptor *used = target->backends[i].descriptor;
+
+		if (used == descriptor)
+			return &target->backends[i];
+		/* One that merged shows what the one it merged with has. */
+		if (descriptor->state == DESCRIPTOR_MERGED &&
+		    listen_compare(&used->listen, &descriptor->listen) == 0)
+			return &target->backends[i];
+	}
+	return NULL;
+}
+
+static json_t *descriptor_json(const struct target *target, const struct snapshot *snapshot,
+			       const struct descriptor *descriptor)
+{
+	const struct backend *backend = backend_of(target, descriptor);
+	char listen[32];
+	json_t *object;
+
+	if (backend)
+		object = used_json(target->agent, snapshot, backend);
+	else
+		object = json_pack("{s:s, s:n, s:[], s:s, s:s, s:[]}", "variable",
+				   descriptor->variable, "service", "tags", "state",
+				   descriptor_state_name(descriptor->state), "reason",
+				   descriptor->reason, "endpoints");
+	if (!object)
+		return NULL;
+	json_object_set_new(object, "variable", json_string(descriptor->variable));
+	if (descriptor->state == DESCRIPTOR_INVALID || descriptor->state == DESCRIPTOR_IGNORED) {
+		json_object_set_new(object, "listen", json_null());
+		return object;
+	}
+	(void)snprintf(listen, sizeof(listen), "%u/%s", descriptor->listen.port,
+		       protocol_name(descriptor->listen.protocol));
+	json_object_set_new(object, "listen", json_string(listen));
+	return object;
+}
+
+static json_t *member_json(const struct member *member)
+{
+	return json_pack("{s:s?, s:s}", "id", member->by_hand ? NULL : member->id, "name",
+			 member->name);
+}
+
+static json_t *target_json(const struct target *target)
+{
+	json_t *containers = json_array(), *backends = json_array();
+	const struct member *member;
+	struct snapshot snapshot;
+
+	snapshot_take(target, &snapshot);
+	TAILQ_FOREACH(member, &target->members, of_target)
+	json_array_append_new(containers, member_json(member));
+	for (size_t i = 0; i < target->descriptors.count; i++)
+		json_array_append_new(
+			backends, descriptor_json(target, &snapshot, target->descriptors.items[i]));
+	snapshot_done(&snapshot);
+	return json_pack("{s:I, s:o, s:s?, s:o}", "netns", (json_int_t)target->inode, "containers",
+			 containers, "note", target->failure, "backends", backends);
+}
+
+/* A container that is known and left alone. */
+static json_t *noted_json(const struct member *member)
+{
+	const char *note = "left alone: the label dragoman.enable is false";
+
+	if (member->note == MEMBER_HOST_NETWORK)
+		note = "left alone: it is in the host's own network namespace";
+	else if (member->note == MEMBER_UNREACHABLE)
+		note = member->reason ? member->reason : "its namespace cannot be reached";
+	return json_pack("{s:n, s:[o], s:s, s:[]}", "netns", "containers", member_json(member),
+			 "note", note, "backends");
+}
+
+static json_t *namespaces_json(const struct agent *agent)
+{
+	json_t *array = json_array();
+	const struct target *target;
+	const struct member *member;
+
+	LIST_FOREACH(target, &agent->targets, entry)
+	json_array_append_new(array, target_json(target));
+	LIST_FOREACH(member, &agent->members, of_agent)
+	{
+		if (!member->target)
+			json_array_append_new(array, noted_json(member));
+	}
+	return array;
+}
+
+void agent_status(const struct agent *agent, struct text *ret)
+{
+	struct registry_counts counts = {0};
+	char *dumped = NULL;
+	json_t *root;
+
+	registry_watch_counts(agent->watch, &counts);
+	root = json_pack("{s:s, s:{s:s, s:s, s:I}, s:{s:s}, s:b, s:o}", "version", DRAGOMAN_VERSION,
+			 "registry", "url", registry_url(agent->registry), "state",
+			 registry_state_name(registry_watch_state(agent->watch)), "revision",
+			 (json_int_t)counts.revision, "docker", "state",
+			 agent->containers
+				 ? container_state_name(containers_state(agent->containers))
+				 : "off",
+			 "ready", agent->ready, "namespaces", namespaces_json(agent));
+	if (root)
+		dumped = json_dumps(root, JSON_INDENT(2));
+	json_decref(root);
+	if (!dumped) {
+		ret->failed = true;
+		return;
+	}
+	text_puts(ret, dumped);
+	text_puts(ret, "\n");
+	free(dumped);
+}

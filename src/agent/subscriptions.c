@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent_private.h"
+#include "dragoman/base/log.h"
+
+/*
+ * Services by their key, sorted. Each is watched as long as some backend wants
+ * it; an update that changes nothing marks nothing, so that registrars which
+ * rewrite what stands there cost the kernel nothing.
+ */
+
+static size_t position(const struct agent *agent, const char *key, bool *ret_found)
+{
+	size_t low = 0, high = agent->subscription_count;
+
+	*ret_found = false;
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		int order = strcmp(key, service_key(agent->subscriptions[middle]->service));
+
+		if (order == 0) {
+			*ret_found = true;
+			return middle;
+		}
+		if (order < 0)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return low;
+}
+
+size_t subscription_position(const struct agent *agent, const struct subscription *subscription)
+{
+	bool found;
+
+	return position(agent, service_key(subscription->service), &found);
+}
+
+static void subscription_free(struct subscription *subscription)
+{
+	service_free(subscription->service);
+	free(subscription->reason);
+	free(subscription);
+}
+
+static struct subscription *subscription_new(const char *key)
+{
+	struct subscription *subscription = calloc(1, sizeof(*subscription));
+
+	if (!subscription)
+		return NULL;
+	subscription->service = service_new(key);
+	if (subscription->service)
+		return subscription;
+	subscription_free(subscription);
+	return NULL;
+}
+
+struct subscription *subscription_take(struct agent *agent, const char *key)
+{
+	struct subscription *subscription;
+	bool found;
+	size_t at = position(agent, key, &found);
+
+	if (found) {
+		agent->subscriptions[at]->users++;
+		return agent->subscriptions[at];
+	}
+	if (array_reserve(&agent->subscriptions, &agent->subscription_capacity,
+			  agent->subscription_count, 1, sizeof(struct subscription *)) < 0)
+		return NULL;
+	subscription = subscription_new(key);
+	if (!subscription)
+		return NULL;
+	if (registry_watch_add(agent->watch, key) < 0) {
+		subscription_free(subscription);
+		return NULL;
+	}
+	memmove(agent->subscriptions + at + 1, agent->subscriptions + at,
+		(agent->subscription_count - at) * sizeof(struct subscription *));
+	agent->subscriptions[at] = subscription;
+	agent->subscription_count++;
+	subscription->users = 1;
+	return subscription;
+}
+
+void subscription_drop(struct agent *agent, struct subscription *subscription)
+{
+	bool found;
+	size_t at;
+
+	if (!subscription || --subscription->users)
+		return;
+	at = position(agent, service_key(subscription->service), &found);
+	registry_watch_remove(agent->watch, service_key(subscription->service));
+	agent->subscription_count--;
+	memmove(agent->subscriptions + at, agent->subscriptions + at + 1,
+		(agent->subscription_count - at) * sizeof(struct subscription *));
+	subscription_free(subscription);
+}
+
+void subscriptions_free(struct agent *agent)
+{
+	for (size_t i = 0; i < agent->subscription_count; i++)
+		subscription_free(agent->subscriptions[i]);
+	free(agent->subscriptions);
+	agent->subscriptions = NULL;
+	agent->subscription_count = 0;
+}
+
+/* Every target that wants it. */
+static void mark_users(struct agent *agent, const struct subscription *subscription, uint64_t since)
+{
+	struct target *target;
+
+	LIST_FOREACH(target, &agent->targets, entry)
+	{
+		for (size_t i = 0; i < target->backend_count; i++) {
+			if (target->backends[i].subscription != subscription)
+				continue;
+			target_mark(target, since);
+			break;
+		}
+	}
+}
+
+/* Returns 1 when what can be selected has changed, 0 or -ENOMEM. */
+static int apply(struct service *service, const struct registry_update *update)
+{
+	int changed = 0, r;
+
+	if (update->whole)
+		return service_replace(service, update->documents, update->count);
+	for (size_t i = 0; i < update->removed_count; i++)
+		changed |= service_remove(service, update->removed[i]);
+	for (size_t i = 0; i < update->count; i++) {
+		r = service_put(service, &update->documents[i]);
+		if (r < 0)
+			return r;
+		changed |= r;
+	}
+	return changed;
+}
+
+static void take_failure(struct agent *agent, struct subscription *subscription,
+			 const struct error *error)
+{
+	bool first = !subscription->known && !subscription->failed;
+
+	if (!subscription->failed)
+		log_warn("%s: %s; what is known stays", service_key(subscription->service),
+			 error->message);
+	subscription->failed = true;
+	free(subscription->reason);
+	subscription->reason = strdup(error->message);
+	metrics_error(agent, error);
+	/* Others of the target need not wait for it any longer. */
+	if (first)
+		mark_users(agent, subscription, 0);
+}
+
+void subscriptions_update(struct agent *agent, const struct registry_update *update)
+{
+	struct subscription *subscription;
+	bool found, first;
+	size_t at = position(agent, update->key, &found);
+	int changed;
+
+	if (!found)
+		return;
+	subscription = agent->subscriptions[at];
+	if (update->error) {
+		take_failure(agent, subscription, update->error);
+		return;
+	}
+	changed = apply(subscription->service, update);
+	/* Half an update is worse than a late one. */
+	if (changed < 0) {
+		registry_watch_resync(agent->watch);
+		return;
+	}
+	first = !subscription->known;
+	subscription->known = subscription->known || update->whole;
+	subscription->failed = false;
+	if (changed || first)
+		mark_users(agent, subscription, update->received);
+}

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agent_private.h"
+#include "dragoman/base/log.h"
+
+/*
+ * A namespace is known by the device and inode of its nsfs file. Its
+ * descriptors are the union of its members', settled anew when these change:
+ * new subscriptions are taken before old ones are dropped, so that a service
+ * which is still wanted is never read again.
+ */
+
+static void on_news(const struct kernel_news *news, void *user)
+{
+	struct target *target = user;
+
+	if (news->table || news->lost)
+		target->drifted = true;
+	if (news->table || news->lost || news->links)
+		target_mark(target, 0);
+}
+
+static void on_later(struct loop_source *source, void *user)
+{
+	(void)source;
+	target_mark(user, 0);
+}
+
+static void drop_backends(struct agent *agent, struct backend *backends, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		subscription_drop(agent, backends[i].subscription);
+}
+
+static void target_free(struct target *target)
+{
+	LIST_REMOVE(target, entry);
+	drop_backends(target->agent, target->backends, target->backend_count);
+	kernel_monitor_close(target->monitor);
+	kernel_close(target->kernel);
+	loop_source_free(target->later);
+	free(target->descriptors.items);
+	arena_free(target->arena);
+	free(target->failure);
+	free(target);
+}
+
+static int target_open(struct target *target, const struct netns *netns, struct error *error)
+{
+	int r = kernel_open(netns, &target->kernel, error);
+
+	if (r == 0)
+		r = kernel_monitor_open(target->agent->loop, netns, target->kernel, on_news, target,
+					&target->monitor, error);
+	if (r < 0)
+		return r;
+	r = loop_add_timer(target->agent->loop, "target later", UINT64_MAX, on_later, target,
+			   &target->later);
+	return r < 0 ? error_no_memory(error) : 0;
+}
+
+static struct target *target_new(struct agent *agent, const struct netns *netns,
+				 struct error *error)
+{
+	struct target *target = calloc(1, sizeof(*target));
+
+	if (!target) {
+		(void)error_no_memory(error);
+		return NULL;
+	}
+	target->agent = agent;
+	target->device = netns->device;
+	target->inode = netns->inode;
+	TAILQ_INIT(&target->members);
+	LIST_INSERT_HEAD(&agent->targets, target, entry);
+	if (target_open(target, netns, error) == 0)
+		return target;
+	target_free(target);
+	return NULL;
+}
+
+static int collect_descriptors(struct target *target, struct descriptor_set *set,
+			       struct error *error)
+{
+	const struct agent_options *options = &target->agent->options;
+	struct member *member;
+
+	TAILQ_FOREACH(member, &target->members, of_target)
+	{
+		const struct origin origin = {
+			.id = member->id, .name = member->name, .created = member->created};
+
+		int r = 0;
+
+		if (member->source)
+			r = member->source(set, &origin, member->source_user, error);
+		else if (descriptor_set_add_block(set, &origin, options->env_prefix, member->block,
+						  member->block_length) < 0)
+			r = error_no_memory(error);
+		if (r < 0)
+			return r;
+	}
+	descriptor_set_settle(set);
+	return 0;
+}
+
+/* One backend for each descriptor that is used. On failure none is left subscribed. */
+static int collect_backends(struct agent *agent, struct arena *arena,
+			    const struct descriptor_set *set, struct backend **ret,
+			    size_t *ret_count)
+{
+	struct backend *backends = arena_array(arena, set->count, sizeof(*backends));
+	size_t count = 0;
+
+	if (!backends)
+		return -ENOMEM;
+	for (size_t i = 0; i < set->count; i++) {
+		const char *key;
+
+		if (set->items[i]->state != DESCRIPTOR_USED)
+			continue;
+		key = descriptor_key(arena, set->items[i], agent->options.root);
+		backends[count].descriptor = set->items[i];
+		backends[count].subscription = key ? subscription_take(agent, key) : NULL;
+		if (!backends[count].subscription) {
+			drop_backends(agent, backends, count);
+			return -ENOMEM;
+		}
+		count++;
+	}
+	*ret = backends;
+	*ret_count = count;
+	return 0;
+}
+
+static void report_descriptors(const struct descriptor_set *set)
+{
+	for (size_t i = 0; i < set->count; i++) {
+		const struct descriptor *descriptor = set->items[i];
+		const char *who = descriptor->origin.name ? descriptor->origin.name : "";
+
+		if (descriptor->state == DESCRIPTOR_INVALID)
+			log_error("%s: %s: column %zu: %s", who, descriptor->variable,
+				  descriptor->column, descriptor->reason);
+		else if (descriptor->state == DESCRIPTOR_CONFLICT)
+			log_error("%s: %s: conflict: %s", who, descriptor->variable,
+				  descriptor->reason);
+	}
+}
+
+int target_settle(struct target *target, struct error *error)
+{
+	struct agent *agent = target->agent;
+	CLEANUP(arena_freep) struct arena *arena = arena_new();
+	struct descriptor_set set = {.arena = arena, .root = agent->options.root};
+	struct backend *backends = NULL, *old = target->backends;
+	size_t count = 0, old_count = target->backend_count;
+	int r = arena ? collect_descriptors(target, &set, error) : error_no_memory(error);
+
+	if (r == 0 && collect_backends(agent, arena, &set, &backends, &count) < 0)
+		r = error_no_memory(error);
+	if (r < 0) {
+		free(set.items);
+		return r;
+	}
+	report_descriptors(&set);
+	drop_backends(agent, old, old_count);
+	free(target->descriptors.items);
+	arena_free(target->arena);
+	target->arena = TAKE(arena);
+	target->descriptors = set;
+	target->backends = backends;
+	target->backend_count = count;
+	return 0;
+}
+
+static struct target *target_find(const struct agent *agent, const struct netns *netns)
+{
+	struct target *target;
+
+	LIST_FOREACH(target, &agent->targets, entry)
+	{
+		if (target->device == netns->device && target->inode == netns->inode)
+			return target;
+	}
+	return NULL;
+}
+
+int target_join(struct agent *agent, const struct netns *netns, struct member *member,
+		struct error *error)
+{
+	struct target *target = target_find(agent, netns);
+	int r;
+
+	if (!target)
+		target = target_new(agent, netns, error);
+	if (!target)
+		return error->code;
+	TAILQ_INSERT_TAIL(&target->members, member, of_target);
+	member->target = target;
+	r = target_settle(target, error);
+	if (r < 0) {
+		target_leave(member);
+		return r;
+	}
+	target_mark(target, 0);
+	return 0;
+}
+
+void target_leave(struct member *member)
+{
+	struct target *target = member->target;
+	struct error error;
+
+	TAILQ_REMOVE(&target->members, member, of_target);
+	member->target = NULL;
+	if (TAILQ_EMPTY(&target->members)) {
+		target_free(target);
+		return;
+	}
+	/* Where that fails, what was asked for stays until the next change. */
+	if (target_settle(target, &error) < 0)
+		log_error("%s", error.message);
+	target_mark(target, 0);
+}
+
+void target_mark(struct target *target, uint64_t since)
+{
+	target->dirty = true;
+	/* The oldest of several events is the one that waits. */
+	if (since && (!target->since || since < target->since))
+		target->since = since;
+	loop_source_trigger(target->agent->reconcile);
+}
+
+bool target_is_pending(const struct target *target)
+{
+	for (size_t i = 0; i < target->backend_count; i++) {
+		const struct subscription *subscription = target->backends[i].subscription;
+
+		if (!subscription->known && !subscription->failed)
+			return true;
+	}
+	return false;
+}
