@@ -13,6 +13,8 @@ static const struct command *const commands[] = {
 	&command_plan,
 	&command_resolve,
 	&command_flush,
+	&command_run,
+	&command_status,
 };
 
 int main(int argc, char **argv)

@@ -83,15 +83,34 @@ class Etcd:
     def _start(self):
         """Somebody else may take a port meanwhile: then again, with others."""
         for _ in range(3):
-            self.port, peer = free_ports(2)
-            self._process = Process(*self._command(peer), output=(self.folder / "log").open("wb"))
-            wait_until(lambda: self._process.ended() is not None or self._healthy(),
-                       deadline=30, what="etcd's health")
-            if self._process.ended() is None:
+            self.port, self._peer = free_ports(2)
+            if self._try():
                 return
             self._process.stop()
             shutil.rmtree(self.folder / "data", ignore_errors=True)
         raise AssertionError("etcd does not start: " + (self.folder / "log").read_text()[-2000:])
+
+    def _try(self):
+        self._process = Process(*self._command(self._peer),
+                                output=(self.folder / "log").open("ab"))
+        wait_until(lambda: self._process.ended() is not None or self._healthy(),
+                   deadline=30, what="etcd's health")
+        return self._process.ended() is None
+
+    def stop(self):
+        """Ends the server; its data and its ports stay."""
+        self._process.stop()
+
+    def start_again(self, empty=False):
+        """At the same ports, with the data it had or with none."""
+        if empty:
+            shutil.rmtree(self.folder / "data")
+        assert self._try(), (self.folder / "log").read_text()[-2000:]
+
+    def compact(self):
+        """Forgets all revisions but the newest."""
+        revision = self.call("/v3/kv/range", key=encode("/"))["header"]["revision"]
+        self.call("/v3/kv/compaction", revision=revision, physical=True)
 
     def _command(self, peer):
         own, peers = self._web, f"http://127.0.0.1:{peer}"

@@ -134,7 +134,7 @@ static int try_once(struct target *target, const struct ruleset *desired, struct
 		return error_no_memory(error);
 	if (is_empty(&verdicts))
 		return 0;
-	r = kernel_commit(target->kernel, &verdicts, error);
+	r = kernel_monitor_commit(target->monitor, target->kernel, &verdicts, error);
 	if (r < 0)
 		return r;
 	if (target->drifted) {

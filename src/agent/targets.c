@@ -42,7 +42,6 @@ static void target_free(struct target *target)
 	kernel_monitor_close(target->monitor);
 	kernel_close(target->kernel);
 	loop_source_free(target->later);
-	free(target->descriptors.items);
 	arena_free(target->arena);
 	free(target->failure);
 	free(target);
@@ -162,13 +161,10 @@ int target_settle(struct target *target, struct error *error)
 
 	if (r == 0 && collect_backends(agent, arena, &set, &backends, &count) < 0)
 		r = error_no_memory(error);
-	if (r < 0) {
-		free(set.items);
+	if (r < 0)
 		return r;
-	}
 	report_descriptors(&set);
 	drop_backends(agent, old, old_count);
-	free(target->descriptors.items);
 	arena_free(target->arena);
 	target->arena = TAKE(arena);
 	target->descriptors = set;

@@ -138,10 +138,17 @@ static void add_section(struct text *out, const struct command *command,
 	}
 }
 
+static const char *target_usage(const struct command *command)
+{
+	if (command->has_targets)
+		return "[TARGET...] ";
+	return command->has_target ? "TARGET " : "";
+}
+
 void help_command(struct text *out, const struct command *command)
 {
 	text_printf(out, "Usage: dragoman %s %s[OPTION...]%s%s\n\n", command->name,
-		    command->has_target ? "TARGET " : "", command->argument ? " " : "",
+		    target_usage(command), command->argument ? " " : "",
 		    command->argument ? command->argument : "");
 	add_paragraphs(out, 0, command->description);
 	for (unsigned section = 0; section < SECTION_COUNT; section++)

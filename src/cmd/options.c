@@ -198,19 +198,33 @@ int options_parse(struct options *ret, const struct command *command, int argc, 
 	};
 	int code;
 
-	*ret = (struct options){.arena = arena_new()};
+	*ret = (struct options){.arena = arena_new(), .has_targets = command->has_targets};
 	if (!ret->arena)
 		return error_no_memory(error);
 	parser.table = options_table(&parser.table_count);
 	code = parse_words(&parser);
+	ret->given = parser.given;
 	if (code < 0 || ret->help)
 		return code;
 	code = settle_all(&parser);
 	return code < 0 ? code : check_whole(&parser);
 }
 
+bool options_given(const struct options *options, const char *name)
+{
+	size_t count;
+	const struct option *table = options_table(&count);
+
+	for (size_t i = 0; i < count; i++) {
+		if (strcmp(table[i].name, name) == 0)
+			return options->given >> i & 1;
+	}
+	return false;
+}
+
 void options_done(struct options *options)
 {
+	free(options->targets);
 	free(options->backends);
 	free(options->env_files);
 	admission_done(&options->admission);

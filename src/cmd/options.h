@@ -26,14 +26,29 @@ struct backend {
 	const char *value;
 };
 
+/*
+ * One of several targets, of `run`. What was given with -b and --env-file
+ * belongs to the target before it, and to every target when it stands before
+ * the first: here is where a target's own begin.
+ */
+struct options_target {
+	const char *netns; /* or NULL */
+	pid_t pid;         /* or 0 */
+	size_t backend_first, env_file_first;
+};
+
 /* What the command line and the environment came to. Strings are borrowed from them. */
 struct options {
 	struct arena *arena; /* of the lists below and of root */
 	bool help;           /* --help was met: nothing else counts */
+	uint64_t given;      /* bits of options_table(): what the command line had */
 
 	const char *netns;     /* NULL: not given */
 	pid_t pid;             /* 0: not given */
 	const char *container; /* NULL: not given */
+	bool has_targets;      /* of the command: netns and pid are not used, but targets */
+	struct options_target *targets;
+	size_t target_count, target_capacity;
 	const char *docker;
 	bool allow_host_netns;
 	bool force;
@@ -56,6 +71,9 @@ struct options {
 	const char *socket; /* the agent's */
 
 	uint64_t timeout; /* nanoseconds */
+	uint64_t resync;  /* nanoseconds */
+	bool flush_on_exit;
+	const char *metrics; /* ADDR:PORT, or NULL */
 	bool json;
 	enum log_level log_level;
 
@@ -90,6 +108,9 @@ struct option {
 		   struct error *error);
 	size_t offset; /* into struct options, of those that are stored as they are */
 };
+
+/* Whether the command line, and not the environment or a default, had an option. */
+bool options_given(const struct options *options, const char *name);
 
 /* The table, in the order of help. */
 const struct option *options_table(size_t *ret_count);

@@ -47,9 +47,25 @@ static int set_flag(struct options *options, const struct option *option, const 
 	return 0;
 }
 
+static int add_target(struct options *options, const char *netns, pid_t pid, struct error *error)
+{
+	if (array_reserve(&options->targets, &options->target_capacity, options->target_count, 1,
+			  sizeof(*options->targets)) < 0)
+		return error_no_memory(error);
+	options->targets[options->target_count++] = (struct options_target){
+		.netns = netns,
+		.pid = pid,
+		.backend_first = options->backend_count,
+		.env_file_first = options->env_file_count,
+	};
+	return 0;
+}
+
 static int set_netns(struct options *options, const struct option *option, const char *value,
 		     struct error *error)
 {
+	if (options->has_targets)
+		return add_target(options, value, 0, error);
 	if (options->netns)
 		return error_set(error, -EINVAL, ERROR_INVALID, "given twice");
 	return set_string(options, option, value, error);
@@ -69,10 +85,12 @@ static int set_pid(struct options *options, const struct option *option, const c
 	uint64_t pid;
 
 	(void)option;
-	if (options->pid)
+	if (options->pid && !options->has_targets)
 		return error_set(error, -EINVAL, ERROR_INVALID, "given twice");
 	if (text_parse_number(value, strlen(value), INT_MAX, &pid) < 0 || pid == 0)
 		return refuse(error, value, "is not a process ID");
+	if (options->has_targets)
+		return add_target(options, NULL, (pid_t)pid, error);
 	options->pid = (pid_t)pid;
 	return 0;
 }
@@ -212,6 +230,19 @@ static int set_timeout(struct options *options, const struct option *option, con
 	return 0;
 }
 
+static int set_resync(struct options *options, const struct option *option, const char *value,
+		      struct error *error)
+{
+	uint64_t seconds;
+
+	(void)option;
+	if (text_parse_number(value, strlen(value), TIMEOUT_SECONDS_MAX, &seconds) < 0 ||
+	    seconds == 0)
+		return refuse(error, value, "is not a number of seconds from 1 to 86400");
+	options->resync = seconds * NANOSECONDS;
+	return 0;
+}
+
 static int set_log_level(struct options *options, const struct option *option, const char *value,
 			 struct error *error)
 {
@@ -225,8 +256,10 @@ static int set_log_level(struct options *options, const struct option *option, c
 
 enum {
 	SYNC = COMMAND_RECONCILE | COMMAND_PLAN,
-	TARGETED = SYNC | COMMAND_FLUSH,
-	READING = SYNC | COMMAND_RESOLVE,
+	ONE_TARGET = SYNC | COMMAND_FLUSH,
+	FOLLOWING = SYNC | COMMAND_RUN,
+	TARGETED = ONE_TARGET | COMMAND_RUN,
+	READING = FOLLOWING | COMMAND_RESOLVE,
 	EVERY = TARGETED | COMMAND_RESOLVE | COMMAND_STATUS,
 };
 
@@ -251,7 +284,7 @@ static const struct option table[] = {
 	{
 		.name = "container",
 		.argument = "NAME|ID",
-		.commands = TARGETED,
+		.commands = ONE_TARGET,
 		.section = SECTION_TARGET,
 		.help = "The namespace of that Docker container, and the descriptors of every "
 			"running container in it.",
@@ -265,8 +298,7 @@ static const struct option table[] = {
 		.fallback = "unix:///var/run/docker.sock",
 		.commands = TARGETED,
 		.section = SECTION_TARGET,
-		.help = "The Docker engine of this host that --container asks: unix:///PATH or "
-			"tcp://HOST:PORT.",
+		.help = "The Docker engine of this host: unix:///PATH or tcp://HOST:PORT.",
 		.set = set_string,
 		FIELD(docker),
 	},
@@ -291,7 +323,7 @@ static const struct option table[] = {
 		.name = "backend",
 		.letter = 'b',
 		.argument = "NAME=DESCRIPTOR",
-		.commands = SYNC,
+		.commands = FOLLOWING,
 		.section = SECTION_DESCRIPTORS,
 		.help = "A descriptor, instead of the target's own. NAME may be written with or "
 			"without the prefix. May be given again.",
@@ -300,7 +332,7 @@ static const struct option table[] = {
 	{
 		.name = "env-file",
 		.argument = "FILE",
-		.commands = SYNC,
+		.commands = FOLLOWING,
 		.section = SECTION_DESCRIPTORS,
 		.help = "Descriptors from lines NAME=DESCRIPTOR, instead of the target's own. May "
 			"be given again, and beside -b.",
@@ -311,7 +343,7 @@ static const struct option table[] = {
 		.argument = "PREFIX",
 		.variable = "DRAGOMAN_ENV_PREFIX",
 		.fallback = "BACKEND_",
-		.commands = SYNC,
+		.commands = FOLLOWING,
 		.section = SECTION_DESCRIPTORS,
 		.help = "What the names of descriptor variables begin with.",
 		.set = set_env_prefix,
@@ -401,7 +433,7 @@ static const struct option table[] = {
 		.argument = "random|nth",
 		.variable = "DRAGOMAN_BALANCE",
 		.fallback = "random",
-		.commands = SYNC,
+		.commands = FOLLOWING,
 		.section = SECTION_RULES,
 		.help = "Choose endpoints at random, or one after the other.",
 		.set = set_balance,
@@ -411,22 +443,11 @@ static const struct option table[] = {
 		.argument = "reject|hold",
 		.variable = "DRAGOMAN_ON_EMPTY",
 		.fallback = "reject",
-		.commands = SYNC,
+		.commands = FOLLOWING,
 		.section = SECTION_RULES,
 		.help = "With no endpoint left: refuse connections, or hold the endpoints that "
 			"stand.",
 		.set = set_on_empty,
-	},
-	{
-		.name = "socket",
-		.argument = "PATH",
-		.variable = "DRAGOMAN_SOCKET",
-		.fallback = "/run/dragoman/dragoman.sock",
-		.commands = COMMAND_STATUS,
-		.section = SECTION_AGENT,
-		.help = "The Unix socket on which the agent of this host answers.",
-		.set = set_string,
-		FIELD(socket),
 	},
 	{
 		.name = "timeout",
@@ -434,12 +455,50 @@ static const struct option table[] = {
 		.fallback = "10",
 		.commands = EVERY,
 		.section = SECTION_GENERAL,
-		.help = "Time limit for the whole command.",
+		.help = "Time limit for the whole command; of run, for one request to the registry.",
 		.set = set_timeout,
 	},
 	{
+		.name = "resync",
+		.argument = "SECONDS",
+		.fallback = "300",
+		.commands = COMMAND_RUN,
+		.section = SECTION_AGENT,
+		.help = "How often everything is looked at anew, whatever was told.",
+		.set = set_resync,
+	},
+	{
+		.name = "flush-on-exit",
+		.commands = COMMAND_RUN,
+		.section = SECTION_AGENT,
+		.help = "Take every trace out of every namespace at the end. Without it the rules "
+			"stay.",
+		.set = set_flag,
+		FIELD(flush_on_exit),
+	},
+	{
+		.name = "socket",
+		.argument = "PATH",
+		.variable = "DRAGOMAN_SOCKET",
+		.fallback = "/run/dragoman/dragoman.sock",
+		.commands = COMMAND_RUN | COMMAND_STATUS | COMMAND_RECONCILE | COMMAND_FLUSH,
+		.section = SECTION_AGENT,
+		.help = "The Unix socket on which the agent of this host answers.",
+		.set = set_string,
+		FIELD(socket),
+	},
+	{
+		.name = "metrics",
+		.argument = "ADDR:PORT",
+		.commands = COMMAND_RUN,
+		.section = SECTION_AGENT,
+		.help = "Answer there over TCP as well: /status, /metrics, /healthz, /readyz.",
+		.set = set_string,
+		FIELD(metrics),
+	},
+	{
 		.name = "json",
-		.commands = EVERY,
+		.commands = EVERY & ~(unsigned)COMMAND_RUN,
 		.section = SECTION_GENERAL,
 		.help = "Print one JSON document instead of text.",
 		.set = set_flag,

@@ -21,9 +21,6 @@
 
 enum { BLOCK_MAX = 8 * 1024 * 1024 };
 
-/* Descriptors of one-shot commands have no container: names alone decide conflicts. */
-static const struct origin nowhere;
-
 static int open_process(pid_t pid, struct target *target, struct error *error)
 {
 	int code;
@@ -51,7 +48,7 @@ static int refuse_host(const struct target *target, struct error *error)
 			 target->name.data);
 }
 
-static void name_target(const struct options *options, struct text *into)
+void target_name(const struct options *options, struct text *into)
 {
 	if (options->pid) {
 		text_printf(into, "process %d", (int)options->pid);
@@ -68,7 +65,7 @@ int target_open(const struct options *options, const struct deadline *deadline, 
 {
 	int code;
 
-	name_target(options, &ret->name);
+	target_name(options, &ret->name);
 	if (ret->name.failed)
 		return error_no_memory(error);
 	if (options->pid)
@@ -91,8 +88,8 @@ void target_done(struct target *target)
 	*target = TARGET_NONE;
 }
 
-static int add_own_environment(const struct options *options, struct descriptor_set *set,
-			       struct error *error)
+static int add_own_environment(const struct target *target, const struct options *options,
+			       struct descriptor_set *set, struct error *error)
 {
 	CLEANUP(text_done) struct text block = {0};
 
@@ -100,8 +97,8 @@ static int add_own_environment(const struct options *options, struct descriptor_
 		text_add(&block, *variable, strlen(*variable) + 1);
 	if (block.failed)
 		return error_no_memory(error);
-	if (descriptor_set_add_block(set, &nowhere, options->env_prefix, block.data, block.length) <
-	    0)
+	if (descriptor_set_add_block(set, &target->origin, options->env_prefix, block.data,
+				     block.length) < 0)
 		return error_no_memory(error);
 	return 0;
 }
@@ -138,7 +135,7 @@ static int add_process_environment(const struct target *target, const struct opt
 				 "%s: it ended before its environment was read", target->name.data);
 	if (code < 0)
 		return explain_environ(code, options->pid, error);
-	if (descriptor_set_add_block(set, &nowhere, options->env_prefix, block, length) < 0)
+	if (descriptor_set_add_block(set, &target->origin, options->env_prefix, block, length) < 0)
 		return error_no_memory(error);
 	return 0;
 }
@@ -150,8 +147,9 @@ static void warn_of_ignored(const struct descriptor *descriptor)
 		log_warn("%s: ignored: %s", descriptor->variable, descriptor->reason);
 }
 
-static int add_backend(const struct backend *backend, const struct options *options,
-		       struct descriptor_set *set, struct error *error)
+static int add_backend(const struct target *target, const struct backend *backend,
+		       const struct options *options, struct descriptor_set *set,
+		       struct error *error)
 {
 	CLEANUP(text_done) struct text variable = {0};
 	size_t prefix_length = strlen(options->env_prefix);
@@ -164,15 +162,16 @@ static int add_backend(const struct backend *backend, const struct options *opti
 		return error_set(error, -EINVAL, ERROR_INVALID,
 				 "-b %s=...: there is no name behind the prefix",
 				 options->env_prefix);
-	if (variable.failed || descriptor_set_add(set, &nowhere, variable.data, variable.length,
-						  backend->value, strlen(backend->value)) < 0)
+	if (variable.failed ||
+	    descriptor_set_add(set, &target->origin, variable.data, variable.length, backend->value,
+			       strlen(backend->value)) < 0)
 		return error_no_memory(error);
 	warn_of_ignored(set->items[set->count - 1]);
 	return 0;
 }
 
-static int add_file(const char *path, const struct options *options, struct descriptor_set *set,
-		    struct error *error)
+static int add_file(const struct target *target, const char *path, const struct options *options,
+		    struct descriptor_set *set, struct error *error)
 {
 	CLEANUP(memory_free) char *data = NULL;
 	char printable[512];
@@ -183,19 +182,20 @@ static int add_file(const char *path, const struct options *options, struct desc
 		return error_set(error, code, error_class_of(code), "--env-file %s: %s",
 				 text_printable(printable, sizeof(printable), path, strlen(path)),
 				 code == -EFBIG ? "more than 8 MiB" : strerror(-code));
-	if (descriptor_set_add_file(set, &nowhere, options->env_prefix, data, length) < 0)
+	if (descriptor_set_add_file(set, &target->origin, options->env_prefix, data, length) < 0)
 		return error_no_memory(error);
 	return 0;
 }
 
-static int add_given(const struct options *options, struct descriptor_set *set, struct error *error)
+static int add_given(const struct target *target, const struct options *options,
+		     struct descriptor_set *set, struct error *error)
 {
 	int code = 0;
 
 	for (size_t i = 0; i < options->backend_count && code == 0; i++)
-		code = add_backend(&options->backends[i], options, set, error);
+		code = add_backend(target, &options->backends[i], options, set, error);
 	for (size_t i = 0; i < options->env_file_count && code == 0; i++)
-		code = add_file(options->env_files[i], options, set, error);
+		code = add_file(target, options->env_files[i], options, set, error);
 	return code;
 }
 
@@ -212,19 +212,23 @@ static void warn_of_none(const struct target *target, const struct options *opti
 			 options->env_prefix);
 }
 
+int target_add_descriptors(const struct target *target, const struct options *options,
+			   struct descriptor_set *set, struct error *error)
+{
+	if (options->backend_count || options->env_file_count)
+		return add_given(target, options, set, error);
+	if (options->pid)
+		return add_process_environment(target, options, set, error);
+	if (options->container)
+		return container_add_environments(target, options, set, error);
+	return add_own_environment(target, options, set, error);
+}
+
 int target_read_descriptors(const struct target *target, const struct options *options,
 			    struct descriptor_set *set, struct error *error)
 {
-	int code;
+	int code = target_add_descriptors(target, options, set, error);
 
-	if (options->backend_count || options->env_file_count)
-		code = add_given(options, set, error);
-	else if (options->pid)
-		code = add_process_environment(target, options, set, error);
-	else if (options->container)
-		code = container_add_environments(target, options, set, error);
-	else
-		code = add_own_environment(options, set, error);
 	if (code < 0)
 		return code;
 	if (set->count == 0)

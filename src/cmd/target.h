@@ -20,9 +20,13 @@ struct target {
 	struct netns netns;
 	int pidfd; /* of --pid: as long as it is held, the number is that process's; else -1 */
 	struct container_list containers; /* of --container: all that run */
+	struct origin origin;             /* of descriptors that no container has */
 };
 
 #define TARGET_NONE ((struct target){.netns = NETNS_NONE, .pidfd = -1})
+
+/* "web", "process 4711", "container web", of the target that the options name; appended. */
+void target_name(const struct options *options, struct text *into);
 
 /*
  * Opens the target that the options name, within the deadline, and refuses the host's own namespace
@@ -32,6 +36,13 @@ struct target {
 int target_open(const struct options *options, const struct deadline *deadline, struct target *ret,
 		struct error *error);
 void target_done(struct target *target);
+
+/*
+ * Adds what the options give for the target: descriptors of -b and --env-file,
+ * or else its own. Returns 0 or -errno with error set.
+ */
+int target_add_descriptors(const struct target *target, const struct options *options,
+			   struct descriptor_set *set, struct error *error);
 
 /*
  * Adds the target's descriptors to the set, which may borrow from the target,

@@ -165,7 +165,7 @@ static void stream_arm(struct stream *stream)
 	const struct watch_times *times = &stream->watch->times;
 
 	loop_source_arm(stream->timer,
-			stream->heard + (stream->creating ? times->answer : times->quiet));
+			stream->heard + (stream->creating_id ? times->answer : times->quiet));
 }
 
 /* Ends the stream without a word; every watcher is of none then. */
@@ -368,6 +368,7 @@ static void stream_on_created(struct stream *stream, const struct etcd3_watch_an
 		watcher_canceled(stream, watcher, answer);
 		return;
 	}
+	stream_arm(stream);
 	if (answer->canceled)
 		return;
 	if (!stream->live) {

@@ -19,6 +19,7 @@ enum command_bit {
 	COMMAND_RESOLVE = 1 << 2,
 	COMMAND_FLUSH = 1 << 3,
 	COMMAND_STATUS = 1 << 4,
+	COMMAND_RUN = 1 << 5,
 };
 
 /* Exit status; the higher bar first: FAILED beats CHANGES. */
@@ -34,6 +35,7 @@ struct command {
 	enum command_bit bit;
 	const char *argument;    /* the name of its one argument, or NULL: it takes none */
 	bool has_target;         /* exactly one of the target options is needed */
+	bool has_targets;        /* any number of them, each with descriptors of its own */
 	const char *summary;     /* half a line, for `dragoman --help` */
 	const char *description; /* paragraphs, each a line, wrapped when they are shown */
 	const char *examples;    /* lines, shown as they stand */
@@ -47,6 +49,7 @@ extern const struct command command_plan;
 extern const struct command command_resolve;
 extern const struct command command_flush;
 extern const struct command command_status;
+extern const struct command command_run;
 
 /*
  * The whole program: finds the command, parses its options, runs it. Returns

@@ -1,0 +1,333 @@
+# SPDX-License-Identifier: MIT
+"""Following a registry, with a real etcd of both APIs and a file.
+
+watch_probe follows services and prints each update as a line (watch_probe.c).
+Follower keeps what the updates come to, as an agent would.
+"""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import time
+import urllib.request
+
+import pytest
+
+from lab.etcd import Etcd
+from lab.probes import probe
+from lab.processes import Process
+from lab.registries import REGISTRIES
+from lab.waiting import wait_until
+
+
+class Follower:
+    """The probe, and the state that its updates come to."""
+
+    def __init__(self, url, *user):
+        self._probe = Process(probe("watch_probe"), url, *user)
+        self.state, self.documents, self.updates = "connecting", {}, []
+        self.errors, self._counts = [], None
+
+    @property
+    def pid(self):
+        return self._probe.pid
+
+    def add(self, *keys):
+        for key in keys:
+            self._probe.write_line(f"add {key}")
+
+    def remove(self, key):
+        self._probe.write_line(f"remove {key}")
+
+    def resync(self):
+        self._probe.write_line("resync")
+
+    def read(self, deadline=10.0):
+        """Takes in the next line."""
+        line = json.loads(self._probe.read_line(deadline))
+        if "state" in line:
+            self.state = line["state"]
+        elif "counts" in line:
+            self._counts = line["counts"]
+        elif line["error"]:
+            self.errors.append(line["error"])
+        else:
+            self._apply(line)
+        return line
+
+    def _apply(self, update):
+        self.updates.append(update)
+        known = {} if update["whole"] else self.documents[update["key"]]
+        known.update(update["put"])
+        for key in update["removed"]:
+            known.pop(key, None)
+        self.documents[update["key"]] = known
+
+    def until(self, condition, deadline=30.0):
+        """Takes in lines until condition(follower)."""
+        end = time.monotonic() + deadline
+        while not condition(self):
+            self.read(max(end - time.monotonic(), 0.001))
+
+    def until_holds(self, key, documents, deadline=30.0):
+        self.until(lambda own: own.documents.get(key) == documents, deadline)
+
+    def counts(self):
+        self._counts = None
+        self._probe.write_line("counts")
+        self.until(lambda own: own._counts)
+        return self._counts
+
+    def signal(self, number):
+        os.kill(self.pid, number)
+
+    def close(self):
+        self._probe.stop()
+
+
+@pytest.fixture
+def follow():
+    """follow(url, "/services/app"...): a follower that knows them already."""
+    with contextlib.ExitStack() as stack:
+        def start(url, *keys, user=()):
+            follower = stack.enter_context(contextlib.closing(Follower(url, *user)))
+            follower.add(*keys)
+            follower.until(lambda own: set(own.documents) == set(keys) and own.state == "live")
+            return follower
+        yield start
+
+
+@pytest.fixture(params=REGISTRIES)
+def registry(request, etcd, tmp_path):
+    return REGISTRIES[request.param](etcd, tmp_path)
+
+
+@pytest.fixture
+def own_etcd():
+    """An etcd that may be stopped."""
+    with Etcd() as server:
+        yield server
+
+
+def metric(server, name):
+    with urllib.request.urlopen(f"http://{server.address}/metrics", timeout=10) as answer:
+        found = re.search(rf"^{name} (\S+)$", answer.read().decode(), re.MULTILINE)
+    return int(float(found[1]))
+
+
+# Every kind of registry
+
+def test_watch_puts_and_deletes_are_told(registry, follow):
+    registry.put("/services/app/a", "one")
+    follower = follow(registry.url, "/services/app")
+    assert follower.documents["/services/app"] == {"/services/app/a": "one"}
+    registry.put("/services/app/b", "two")
+    follower.until_holds("/services/app", {"/services/app/a": "one", "/services/app/b": "two"})
+    registry.put("/services/app/a", "three")
+    follower.until_holds("/services/app", {"/services/app/a": "three", "/services/app/b": "two"})
+    registry.delete("/services/app/a")
+    follower.until_holds("/services/app", {"/services/app/b": "two"})
+    registry.delete("/services/app/b")
+    follower.until_holds("/services/app", {})
+    assert not follower.errors
+
+
+def test_watch_of_siblings_tells_nothing(registry, follow):
+    registry.put("/services/app/a", "one")
+    follower = follow(registry.url, "/services/app")
+    before = len(follower.updates)
+    for key in ("app2/x", "app-2/x", "app.x", "ap/x"):
+        registry.put(f"/services/{key}", "sibling")
+    registry.put("/services/app/b", "two")
+    follower.until_holds("/services/app", {"/services/app/a": "one", "/services/app/b": "two"})
+    assert len(follower.updates) == before + 1
+
+
+def test_watch_of_a_service_removed_tells_no_more(registry, follow):
+    registry.put("/services/other/a", "one")
+    follower = follow(registry.url, "/services/app", "/services/other")
+    follower.remove("/services/app")
+    follower.counts()
+    before = len(follower.updates)
+    registry.put("/services/app/a", "one")
+    registry.put("/services/other/a", "two")
+    follower.until_holds("/services/other", {"/services/other/a": "two"})
+    assert len(follower.updates) == before + 1
+
+
+def test_watch_resync_tells_everything_whole(registry, follow):
+    registry.put("/services/app/a", "one")
+    follower = follow(registry.url, "/services/app", "/services/web")
+    before = len(follower.updates)
+    follower.resync()
+    follower.until(lambda own: len(own.updates) == before + 2)
+    assert all(update["whole"] for update in follower.updates)
+
+
+def test_watch_event_arrives_within_50_ms(etcd, follow):
+    for url, put in ((etcd.url, etcd.put), (etcd.url_v2, etcd.put_v2)):
+        follower = follow(url, "/services/app")
+        started = time.monotonic_ns()
+        put("/services/app/first", "1")
+        follower.until_holds("/services/app", {"/services/app/first": "1"})
+        assert follower.updates[-1]["received"] - started < 50e6
+
+
+# etcd
+
+def test_watch_of_a_burst_ends_exact(etcd, follow):
+    """A transaction may put a key once only: fifty keys in each."""
+    follower = follow(etcd.url, "/services/app")
+    for start in range(0, 10000, 50):
+        etcd.put_many((f"/services/app/{number}", str(start + number)) for number in range(50))
+    follower.until_holds("/services/app", {f"/services/app/{number}": str(9950 + number)
+                                           for number in range(50)}, deadline=60)
+    counts = follower.counts()
+    assert counts["events"] == 10000 and counts["reads"] == 1
+
+
+def test_watch_of_a_burst_in_v2_ends_exact(etcd, follow):
+    follower = follow(etcd.url_v2, "/services/app")
+    for number in range(10000):
+        etcd.put_v2(f"/services/app/{number % 50}", str(number))
+    follower.until_holds("/services/app", {f"/services/app/{number}": str(9950 + number)
+                                           for number in range(50)}, deadline=60)
+
+
+def test_watch_of_unchanged_rewrites_tells_events_and_reads_nothing(etcd, follow):
+    etcd.put("/services/app/a", "one")
+    follower = follow(etcd.url, "/services/app")
+    for _ in range(20):
+        etcd.put("/services/app/a", "one")
+    etcd.put("/services/app/a", "two")
+    follower.until_holds("/services/app", {"/services/app/a": "two"})
+    counts = follower.counts()
+    assert counts["events"] == 21 and counts["reads"] == 1
+
+
+@pytest.mark.parametrize("api", ["v3", "v2"])
+def test_watch_over_a_restart_of_etcd_goes_on(own_etcd, follow, api):
+    put = own_etcd.put if api == "v3" else own_etcd.put_v2
+    put("/services/app/a", "one")
+    follower = follow(own_etcd.url if api == "v3" else own_etcd.url_v2, "/services/app")
+    own_etcd.stop()
+    follower.until(lambda own: own.state == "lost")
+    assert follower.documents["/services/app"] == {"/services/app/a": "one"}
+    own_etcd.start_again()
+    put("/services/app/b", "two")
+    follower.until_holds("/services/app", {"/services/app/a": "one", "/services/app/b": "two"})
+    follower.until(lambda own: own.state == "live")
+    counts = follower.counts()
+    assert counts["reconnects"] >= 1 and counts["restorations"] == 0
+    if api == "v3":
+        assert counts["reads"] == 1
+
+
+def test_watch_over_an_etcd_that_lost_its_data_tells_what_is_there(own_etcd, follow):
+    for number in range(20):
+        own_etcd.put("/services/app/a", str(number))
+    follower = follow(own_etcd.url, "/services/app")
+    own_etcd.stop()
+    follower.until(lambda own: own.state == "lost")
+    own_etcd.start_again(empty=True)
+    own_etcd.put("/services/app/b", "new")
+    follower.until_holds("/services/app", {"/services/app/b": "new"})
+    assert follower.counts()["restorations"] == 1
+
+
+def test_watch_over_a_compaction_while_away_reads_anew(own_etcd, follow):
+    """The probe stands still, etcd restarts and compacts: its revision is gone."""
+    own_etcd.put("/services/app/a", "one")
+    own_etcd.put("/services/app/gone", "one")
+    follower = follow(own_etcd.url, "/services/app")
+    follower.signal(signal.SIGSTOP)
+    own_etcd.stop()
+    own_etcd.start_again()
+    own_etcd.delete("/services/app/gone")
+    for number in range(10):
+        own_etcd.put("/services/app/a", str(number))
+    own_etcd.compact()
+    follower.signal(signal.SIGCONT)
+    follower.until_holds("/services/app", {"/services/app/a": "9"})
+    counts = follower.counts()
+    assert counts["compactions"] == 1 and counts["reads"] == 2
+
+
+def test_watch_of_fifty_services_is_one_stream(own_etcd, follow):
+    keys = [f"/services/s{number}" for number in range(50)]
+    follower = follow(own_etcd.url, *keys)
+    wait_until(lambda: metric(own_etcd, "etcd_debugging_mvcc_watcher_total") == 50,
+               what="fifty watchers")
+    assert metric(own_etcd, "etcd_debugging_mvcc_watch_stream_total") == 1
+    assert follower.counts()["reads"] <= 2
+    for key in keys:
+        own_etcd.put(f"{key}/a", key)
+    follower.until(lambda own: all(own.documents[key] == {f"{key}/a": key} for key in keys))
+    for key in keys[1:]:
+        follower.remove(key)
+    wait_until(lambda: metric(own_etcd, "etcd_debugging_mvcc_watcher_total") == 1,
+               what="one watcher")
+
+
+def test_watch_with_a_user_follows(etcd_auth, follow, tmp_path):
+    password = tmp_path / "password"
+    password.write_text(etcd_auth.password + "\n")
+    follower = follow(etcd_auth.url, "/services/app", user=(etcd_auth.user, password))
+    etcd_auth.put("/services/app/a", "one")
+    follower.until_holds("/services/app", {"/services/app/a": "one"})
+
+
+def test_watch_in_v2_of_directories_that_go_takes_all_below(etcd, follow):
+    for key in ("a", "d/x", "d/y/z", "e/x"):
+        etcd.put_v2(f"/services/app/{key}", "1")
+    follower = follow(etcd.url_v2, "/services/app")
+    etcd.delete_v2("/services/app/d")
+    follower.until_holds("/services/app", {"/services/app/a": "1", "/services/app/e/x": "1"})
+    etcd.delete_v2("/services")
+    follower.until_holds("/services/app", {})
+    etcd.put_v2("/services/app", "itself")
+    follower.until_holds("/services/app", {"/services/app": "itself"})
+
+
+# file
+
+def test_watch_of_a_file_survives_every_way_to_change_it(follow, tmp_path):
+    path = tmp_path / "registry.json"
+    path.write_text('{"/services/app/a": "0", "/services/web/a": "0"}')
+    follower = follow(f"file://{path}", "/services/app", "/services/web")
+
+    def content(value):
+        return json.dumps({"/services/app/a": value, "/services/web/a": "0"})
+
+    def rename_over(value):
+        (tmp_path / "new").write_text(content(value))
+        (tmp_path / "new").rename(path)
+
+    def move_away(value):
+        path.rename(tmp_path / "registry.json~")
+        path.write_text(content(value))
+
+    def delete_and_link(value):
+        path.unlink()
+        (tmp_path / f"version-{value}").write_text(content(value))
+        path.symlink_to(f"version-{value}")
+
+    for value, change in enumerate((lambda value: path.write_text(content(value)), rename_over,
+                                    move_away, rename_over, delete_and_link, delete_and_link), 1):
+        change(str(value))
+        follower.until_holds("/services/app", {"/services/app/a": str(value)})
+    told = [update for update in follower.updates if update["key"] == "/services/web"]
+    assert len(told) <= 1 + len(follower.errors)
+
+
+def test_watch_of_a_file_that_is_wrong_keeps_what_is_known(follow, tmp_path):
+    path = tmp_path / "registry.json"
+    path.write_text('{"/services/app/a": "1"}')
+    follower = follow(f"file://{path}", "/services/app")
+    path.write_text('{"/services/app/a": ')
+    follower.until(lambda own: own.errors)
+    assert follower.documents["/services/app"] == {"/services/app/a": "1"}
+    path.write_text('{"/services/app/b": "2"}')
+    follower.until_holds("/services/app", {"/services/app/b": "2"})
