@@ -97,14 +97,19 @@ static size_t add_option_name(struct text *out, const struct option *option)
 /* Where the value comes from when the option is not given: on a line of its own. */
 static void add_sources(struct text *out, const struct option *option)
 {
+	CLEANUP(text_done) struct text line = {0};
 	size_t column = 0;
 
 	if (!option->variable && !option->fallback)
 		return;
-	pad_to(out, &column, OPTION_COLUMN);
-	text_printf(out, "(%s%s%s%s)\n", option->variable ? option->variable : "",
+	text_printf(&line, "(%s%s%s%s)", option->variable ? option->variable : "",
 		    option->variable && option->fallback ? ", " : "",
 		    option->fallback ? "default " : "", option->fallback ? option->fallback : "");
+	if (line.failed)
+		out->failed = true;
+	else
+		add_words(out, &column, OPTION_COLUMN, line.data);
+	text_puts(out, "\n");
 }
 
 static void add_option(struct text *out, const struct option *option)
