@@ -94,21 +94,23 @@ static size_t add_option_name(struct text *out, const struct option *option)
 	return out->length - start;
 }
 
-/* Where the value comes from when the option is not given: on a line of its own. */
+/* Where the value comes from when the option is not given: on a line of its own, or two. */
 static void add_sources(struct text *out, const struct option *option)
 {
-	CLEANUP(text_done) struct text line = {0};
+	CLEANUP(text_done) struct text words = {0};
 	size_t column = 0;
 
 	if (!option->variable && !option->fallback)
 		return;
-	text_printf(&line, "(%s%s%s%s)", option->variable ? option->variable : "",
+	text_printf(&words, "(%s%s%s%s)", option->variable ? option->variable : "",
 		    option->variable && option->fallback ? ", " : "",
 		    option->fallback ? "default " : "", option->fallback ? option->fallback : "");
-	if (line.failed)
+	if (words.failed) {
 		out->failed = true;
-	else
-		add_words(out, &column, OPTION_COLUMN, line.data);
+		return;
+	}
+	pad_to(out, &column, OPTION_COLUMN);
+	add_words(out, &column, OPTION_COLUMN, words.data);
 	text_puts(out, "\n");
 }
 
