@@ -18,6 +18,7 @@
 #include "dragoman/cmd/command.h"
 #include "dragoman/model/endpoint.h"
 #include "dragoman/model/ruleset.h"
+#include "dragoman/registry/registry.h"
 
 /* One -b NAME=DESCRIPTOR. */
 struct backend {
@@ -111,6 +112,9 @@ struct option {
 
 /* Whether the command line, and not the environment or a default, had an option. */
 bool options_given(const struct options *options, const char *name);
+
+/* What the options say of the registry; timeout in nanoseconds, for one request. */
+struct registry_options options_registry(const struct options *options, uint64_t timeout);
 
 /* The table, in the order of help. */
 const struct option *options_table(size_t *ret_count);
