@@ -75,8 +75,8 @@ const struct command command_status = {
 		"with the endpoints, their weights and the connections they were given. Problems "
 		"come first.",
 	.examples = "dragoman status\n"
-		    "dragoman status --json | jq '.namespaces[].backends[] | "
-		    "select(.state == \"empty\")'",
+		    "dragoman status --json |\n"
+		    "    jq '.namespaces[].backends[] | select(.state == \"empty\")'",
 	.status = "0  the agent has answered, whatever it had to say\n"
 		  "1  there is no agent, or it gave no answer\n"
 		  "2  usage",
