@@ -528,6 +528,19 @@ static void test_log_line_above_its_level_is_not_written(void **state)
 	}
 }
 
+static void test_log_line_for_the_journal_begins_with_its_priority(void **state)
+{
+	size_t length;
+	char *text;
+
+	(void)state;
+	log_set_graded(true);
+	text = logged(LOG_DEBUG, &length);
+	log_set_graded(false);
+	assert_string_equal(text, "<3>e 1\n<6>i 2\n<7>d\n");
+	free(text);
+}
+
 static void test_log_line_that_cannot_be_written_keeps_errno(void **state)
 {
 	int saved = dup(STDERR_FILENO), after;
@@ -571,6 +584,7 @@ int main(void)
 		cmocka_unit_test(test_error_class_of_errno_drives_retry),
 		cmocka_unit_test(test_log_parse_level_knows_its_four_names),
 		cmocka_unit_test(test_log_line_above_its_level_is_not_written),
+		cmocka_unit_test(test_log_line_for_the_journal_begins_with_its_priority),
 		cmocka_unit_test(test_log_line_that_cannot_be_written_keeps_errno),
 	};
 

@@ -398,11 +398,13 @@ static void test_server_huge_request_is_cut_off(void **state)
 
 static void on_drip(struct loop_source *source, void *user)
 {
+	static const char header[] = "X: y\r\n";
 	struct client *client = user;
 
 	if (client->closed)
 		return;
-	(void)send(client->fd, "X: y\r\n" + client->dripped++ % 6, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+	(void)send(client->fd, &header[client->dripped++ % strlen(header)], 1,
+		   MSG_NOSIGNAL | MSG_DONTWAIT);
 	loop_source_arm(source, loop_now(client->fixture->loop) + UINT64_C(10) * MILLISECONDS);
 }
 

@@ -20,6 +20,16 @@
 
 static enum log_level log_level = LOG_INFO;
 
+static bool log_graded;
+
+/* LOG_ERR, LOG_WARNING, LOG_INFO and LOG_DEBUG of syslog.h, whose names are ours, too. */
+static const int priorities[] = {
+	[LOG_ERROR] = 3,
+	[LOG_WARN] = 4,
+	[LOG_INFO] = 6,
+	[LOG_DEBUG] = 7,
+};
+
 static const char *const names[] = {
 	[LOG_ERROR] = "error",
 	[LOG_WARN] = "warn",
@@ -27,6 +37,11 @@ static const char *const names[] = {
 	[LOG_DEBUG] = "debug",
 };
 static_assert(ARRAY_SIZE(names) == LOG_DEBUG + 1, "a level without a name");
+
+void log_set_graded(bool graded)
+{
+	log_graded = graded;
+}
 
 void log_set_level(enum log_level level)
 {
@@ -60,6 +75,9 @@ void log_line(enum log_level level, const char *format, ...)
 	va_start(arguments, format);
 	(void)text_format_list(line, sizeof(line), format, arguments);
 	va_end(arguments);
-	(void)fprintf(stderr, "dragoman: %s\n", line);
+	if (log_graded)
+		(void)fprintf(stderr, "<%d>%s\n", priorities[level], line);
+	else
+		(void)fprintf(stderr, "dragoman: %s\n", line);
 	errno = saved;
 }

@@ -5,6 +5,7 @@
  * Theory of operation: the same tries as reconcile's, towards nothing at all:
  * neither the registry nor any descriptor is needed for that.
  */
+#include "dragoman/base/log.h"
 #include "job.h"
 
 static int flush(const struct options *options)
@@ -15,6 +16,10 @@ static int flush(const struct options *options)
 	job.outcome.still = "nothing of dragoman's stands there";
 	if (job_open(&job))
 		job_sync(&job, NULL, false);
+	if (job.outcome.valid && job.result.verdicts.localnet_unclaimed)
+		log_warn("%s: net.ipv4.conf.all.route_localnet is 1, and nothing tells whose doing "
+			 "that is: where nobody else needs it, set it to 0",
+			 job.target.name.data);
 	return (int)job_finish(&job);
 }
 

@@ -94,17 +94,24 @@ static size_t add_option_name(struct text *out, const struct option *option)
 	return out->length - start;
 }
 
-/* Where the value comes from when the option is not given: on a line of its own. */
+/* Where the value comes from when the option is not given: on a line of its own, or two. */
 static void add_sources(struct text *out, const struct option *option)
 {
+	CLEANUP(text_done) struct text words = {0};
 	size_t column = 0;
 
 	if (!option->variable && !option->fallback)
 		return;
-	pad_to(out, &column, OPTION_COLUMN);
-	text_printf(out, "(%s%s%s%s)\n", option->variable ? option->variable : "",
+	text_printf(&words, "(%s%s%s%s)", option->variable ? option->variable : "",
 		    option->variable && option->fallback ? ", " : "",
 		    option->fallback ? "default " : "", option->fallback ? option->fallback : "");
+	if (words.failed) {
+		out->failed = true;
+		return;
+	}
+	pad_to(out, &column, OPTION_COLUMN);
+	add_words(out, &column, OPTION_COLUMN, words.data);
+	text_puts(out, "\n");
 }
 
 static void add_option(struct text *out, const struct option *option)

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "dragoman/base/log.h"
+#include "keeper.h"
 
 enum { LOCK_PAUSE = 1000 * 1000 }; /* nanoseconds */
 
@@ -77,6 +78,11 @@ void job_sync(struct job *job, const struct ruleset *desired, bool only_plan)
 	};
 	struct error error = {0};
 
+	if (!only_plan && keeper_check(job->options, &job->target.netns, &error) < 0) {
+		error_wrap(&error, "%s", job->target.name.data);
+		report_error(&job->report, &error);
+		return;
+	}
 	if (!only_plan)
 		job_lock(job);
 	if (sync_run(&sync, &job->result, &error) < 0) {

@@ -164,16 +164,8 @@ static uint64_t time_per_request(uint64_t left)
 static int open_registry(struct reading *reading, uint64_t time, struct registry **ret,
 			 struct error *error)
 {
-	const struct options *options = reading->options;
-	const struct registry_options registry_options = {
-		.url = options->registry,
-		.tls_ca = options->tls_ca,
-		.tls_cert = options->tls_cert,
-		.tls_key = options->tls_key,
-		.user = options->registry_user,
-		.password_file = options->registry_password_file,
-		.timeout = time_per_request(time),
-	};
+	const struct registry_options registry_options = options_registry(reading->options,
+									  time_per_request(time));
 
 	return registry_open(reading->loop, &registry_options, ret, error);
 }

@@ -2,6 +2,7 @@
 #ifndef DRAGOMAN_CMD_NOTIFY_H
 #define DRAGOMAN_CMD_NOTIFY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /*
@@ -14,5 +15,8 @@ void notify(const char *state);
 
 /* Nanoseconds between two "WATCHDOG=1", half of $WATCHDOG_USEC; 0: none is wanted. */
 uint64_t notify_watchdog(void);
+
+/* Whether standard error goes to the journal, by $JOURNAL_STREAM (systemd.exec(5)). */
+bool notify_has_journal(void);
 
 #endif

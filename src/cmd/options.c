@@ -222,6 +222,19 @@ bool options_given(const struct options *options, const char *name)
 	return false;
 }
 
+struct registry_options options_registry(const struct options *options, uint64_t timeout)
+{
+	return (struct registry_options){
+		.url = options->registry,
+		.tls_ca = options->tls_ca,
+		.tls_cert = options->tls_cert,
+		.tls_key = options->tls_key,
+		.user = options->registry_user,
+		.password_file = options->registry_password_file,
+		.timeout = timeout,
+	};
+}
+
 void options_done(struct options *options)
 {
 	free(options->targets);

@@ -18,6 +18,7 @@
 #include "dragoman/cmd/command.h"
 #include "dragoman/model/endpoint.h"
 #include "dragoman/model/ruleset.h"
+#include "dragoman/registry/registry.h"
 
 /* One -b NAME=DESCRIPTOR. */
 struct backend {
@@ -40,18 +41,18 @@ struct options_target {
 /* What the command line and the environment came to. Strings are borrowed from them. */
 struct options {
 	struct arena *arena; /* of the lists below and of root */
-	bool help;           /* --help was met: nothing else counts */
 	uint64_t given;      /* bits of options_table(): what the command line had */
+	bool help;           /* --help was met: nothing else counts */
 
-	const char *netns;     /* NULL: not given */
-	pid_t pid;             /* 0: not given */
-	const char *container; /* NULL: not given */
-	bool has_targets;      /* of the command: netns and pid are not used, but targets */
-	struct options_target *targets;
-	size_t target_count, target_capacity;
-	const char *docker;
+	bool has_targets; /* of the command: netns and pid are not used, but targets */
 	bool allow_host_netns;
 	bool force;
+	pid_t pid;             /* 0: not given */
+	const char *netns;     /* NULL: not given */
+	const char *container; /* NULL: not given */
+	const char *docker;
+	struct options_target *targets;
+	size_t target_count, target_capacity;
 
 	struct backend *backends;
 	size_t backend_count, backend_capacity;
@@ -68,13 +69,13 @@ struct options {
 	enum balance balance;
 	bool hold_when_empty;
 
-	const char *socket; /* the agent's */
+	bool flush_on_exit;
+	bool json;
+	const char *socket;  /* the agent's */
+	const char *metrics; /* ADDR:PORT, or NULL */
+	uint64_t resync;     /* nanoseconds */
 
 	uint64_t timeout; /* nanoseconds */
-	uint64_t resync;  /* nanoseconds */
-	bool flush_on_exit;
-	const char *metrics; /* ADDR:PORT, or NULL */
-	bool json;
 	enum log_level log_level;
 
 	const char *argument; /* the command's one argument, or NULL */
@@ -111,6 +112,9 @@ struct option {
 
 /* Whether the command line, and not the environment or a default, had an option. */
 bool options_given(const struct options *options, const char *name);
+
+/* What the options say of the registry; timeout in nanoseconds, for one request. */
+struct registry_options options_registry(const struct options *options, uint64_t timeout);
 
 /* The table, in the order of help. */
 const struct option *options_table(size_t *ret_count);

@@ -13,6 +13,7 @@
 
 #include "dragoman/base/text.h"
 #include "dragoman/model/descriptor.h"
+#include "dragoman/registry/registry.h"
 
 enum { QUOTE_MAX = 160, TIMEOUT_SECONDS_MAX = 86400 };
 enum { NANOSECONDS = 1000 * 1000 * 1000, TIMEOUT_MIN = NANOSECONDS / 1000 };
@@ -137,6 +138,14 @@ static int set_env_prefix(struct options *options, const struct option *option, 
 	if (strlen(value) >= DESCRIPTOR_VARIABLE_MAX)
 		return refuse(error, value, "is too long");
 	return set_string(options, option, value, error);
+}
+
+static int set_registry(struct options *options, const struct option *option, const char *value,
+			struct error *error)
+{
+	int code = registry_check_url(value, error);
+
+	return code < 0 ? code : set_string(options, option, value, error);
 }
 
 static int set_root(struct options *options, const struct option *option, const char *value,
@@ -358,7 +367,7 @@ static const struct option table[] = {
 		.section = SECTION_REGISTRY,
 		.help = "Where services are registered: etcd://HOST:PORT[,HOST:PORT...] or "
 			"etcds:// (v3), etcd2:// or etcd2s:// (v2), file:///PATH.",
-		.set = set_string,
+		.set = set_registry,
 		FIELD(registry),
 	},
 	{

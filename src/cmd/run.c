@@ -206,16 +206,7 @@ static int open_agent(struct running *running, struct error *error)
 	const struct options *options = running->options;
 	const bool docker = options->target_count == 0 || options_given(options, "docker");
 	const struct agent_options agent_options = {
-		.registry =
-			{
-				.url = options->registry,
-				.tls_ca = options->tls_ca,
-				.tls_cert = options->tls_cert,
-				.tls_key = options->tls_key,
-				.user = options->registry_user,
-				.password_file = options->registry_password_file,
-				.timeout = options->timeout,
-			},
+		.registry = options_registry(options, options->timeout),
 		.docker = docker ? options->docker : NULL,
 		.root = options->root,
 		.env_prefix = options->env_prefix,
@@ -329,6 +320,7 @@ static int run(const struct options *options)
 	struct running running = {.options = options, .signal_fd = -1, .lock_fd = -1};
 	struct error error = {0};
 
+	log_set_graded(notify_has_journal());
 	if (start(&running, &error) == 0 && run_loop(&running, &error) == 0)
 		return STATUS_DONE;
 	log_error("%s", error.message);

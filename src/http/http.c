@@ -3,13 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "dragoman/base/log.h"
@@ -20,9 +17,12 @@
 /*
  * Theory of operation
  *
- * libcurl says which sockets it waits for (on_curl_socket) and when it wants
- * to be called (on_curl_timer); both become sources of the loop, which call
- * curl_multi_socket_action(). See libcurl-multi(3), "multi_socket".
+ * The client: libcurl's multi handle, driven by the loop. libcurl says which
+ * sockets it waits for (on_curl_socket) and when it wants to be called
+ * (on_curl_timer); both become sources of the loop, which call
+ * curl_multi_socket_action(). See libcurl-multi(3), "multi_socket". What one
+ * request asks of libcurl, and what libcurl reads and writes of it, is in
+ * request.c.
  *
  * States of a request: active (libcurl has it), finished (taken from libcurl,
  * its result known), called (its on_done is running). libcurl must not be
@@ -31,21 +31,10 @@
  * be started, cancelled or freed. A client freed by an on_done stands, empty,
  * until that on_done is back.
  *
- * A stream is a request with on_data. What comes in is kept in its body only
- * until libcurl has returned; the requests with such news wait in `news`, and
- * are called before those that have ended. An upload that stays open is read
- * by libcurl (on_curl_read) until nothing is left to send; then it is paused,
- * and http_send() wakes it. It ends with the answer.
+ * The requests of which something came in wait in `news`, and are called
+ * before those that have ended. An answer ends an upload that is open, even
+ * one that is paused.
  */
-
-struct http_client {
-	struct loop *loop;
-	struct loop_source *timer;
-	CURLM *multi;
-	char *ca, *cert, *key;
-	struct request_queue active, finished, news;
-	bool calling, freed;
-};
 
 /* The request that is being called goes when its function is back. */
 static void request_end(struct http_request *request)
@@ -68,17 +57,6 @@ static void request_end(struct http_request *request)
 	case REQUEST_CALLED:
 		break;
 	}
-}
-
-static void request_free(struct http_request *request)
-{
-	if (request->easy)
-		curl_easy_cleanup(request->easy);
-	curl_slist_free_all(request->headers);
-	text_done(&request->body);
-	text_done(&request->upload);
-	free(request->name);
-	free(request);
 }
 
 static void request_finish(struct http_request *request, CURLcode result)
@@ -118,23 +96,6 @@ static void client_destroy(struct http_client *client)
 	free(client->key);
 	free(client);
 	curl_global_cleanup();
-}
-
-/* Whether bytes go to on_data: the body of an answer that is none of success is gathered. */
-static bool request_is_streaming(const struct http_request *request)
-{
-	long status = 0;
-
-	(void)curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &status);
-	return request->on_data && status >= 200 && status < 300;
-}
-
-static void request_add_news(struct http_request *request)
-{
-	if (request->has_news)
-		return;
-	request->has_news = true;
-	TAILQ_INSERT_TAIL(&request->client->news, request, news_entry);
 }
 
 static int request_resume(struct http_request *request)
@@ -295,62 +256,6 @@ static int on_curl_timer(CURLM *multi, long milliseconds, void *user)
 	return 0;
 }
 
-/* CURLOPT_WRITEFUNCTION(3) */
-static size_t on_curl_body(char *data, size_t size, size_t count, void *user)
-{
-	struct http_request *request = user;
-	size_t length = size * count;
-	bool streaming = request_is_streaming(request);
-
-	if (!streaming && length > request->answer_max - request->body.length) {
-		request->too_long = true;
-		return 0;
-	}
-	text_add(&request->body, data, length);
-	if (streaming)
-		request_add_news(request);
-	return request->body.failed ? 0 : length;
-}
-
-/* CURLOPT_HEADERFUNCTION(3): libcurl keeps them; here they are counted, and their end seen. */
-/* NOLINTNEXTLINE(readability-non-const-parameter): libcurl's own type */
-static size_t on_curl_header(char *data, size_t size, size_t count, void *user)
-{
-	struct http_request *request = user;
-	long status = 0;
-
-	(void)data;
-	request->header_length += size * count;
-	if (request->header_length > HEADERS_MAX)
-		return 0;
-	(void)curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &status);
-	/* The empty line behind the last one; "100 Continue" is no answer yet. */
-	if (request->on_head && size * count == strlen("\r\n") && status >= 200)
-		request_add_news(request);
-	return size * count;
-}
-
-/* CURLOPT_READFUNCTION(3) */
-static size_t on_curl_read(char *into, size_t size, size_t count, void *user)
-{
-	struct http_request *request = user;
-	struct text *upload = &request->upload;
-	size_t left = upload->length - request->uploaded;
-	size_t length = left < size * count ? left : size * count;
-
-	if (left == 0 && request->answer_ended)
-		return 0;
-	if (left == 0) {
-		text_done(upload);
-		request->uploaded = 0;
-		request->upload_paused = true;
-		return CURL_READFUNC_PAUSE;
-	}
-	memcpy(into, upload->data + request->uploaded, length);
-	request->uploaded += length;
-	return length;
-}
-
 static int file_check(const char *what, const char *path, struct error *error)
 {
 	CLEANUP(fd_close) int fd = path ? open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY) : -1;
@@ -453,163 +358,6 @@ void http_client_free(struct http_client *client)
 		client_destroy(client);
 }
 
-/* Rounded up, and never 0, which to libcurl means the default. */
-static long milliseconds(uint64_t nanoseconds)
-{
-	uint64_t rounded = nanoseconds / 1000000 + (nanoseconds % 1000000 != 0);
-
-	return rounded > LONG_MAX ? LONG_MAX : (long)rounded;
-}
-
-/* Gathers the results of many setopts: the first that failed. */
-#define SET(option, value)                                                       \
-	do {                                                                     \
-		if (result == CURLE_OK)                                          \
-			result = curl_easy_setopt(request->easy, option, value); \
-	} while (0)
-
-static CURLcode request_set_manners(struct http_request *request)
-{
-	CURLcode result = CURLE_OK;
-
-	SET(CURLOPT_NOSIGNAL, 1L);
-	/* Empty, not NULL: NULL would mean the environment's. */
-	SET(CURLOPT_PROXY, "");
-	SET(CURLOPT_PROTOCOLS_STR, "http,https");
-	SET(CURLOPT_FOLLOWLOCATION, 0L);
-	SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-	SET(CURLOPT_TCP_NODELAY, 1L);
-	SET(CURLOPT_USERAGENT, "dragoman/" DRAGOMAN_VERSION);
-	/* Else ending a request waits for a resolver that waits for its servers. */
-	SET(CURLOPT_QUICK_EXIT, 1L);
-	return result;
-}
-
-/* CURLOPT_OPENSOCKETFUNCTION(3): libcurl's own sockets are inherited by whatever is executed. */
-static curl_socket_t on_curl_open(void *user, curlsocktype purpose, struct curl_sockaddr *address)
-{
-	(void)user;
-	(void)purpose;
-	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-}
-
-static CURLcode request_set_functions(struct http_request *request)
-{
-	CURLcode result = CURLE_OK;
-
-	SET(CURLOPT_OPENSOCKETFUNCTION, on_curl_open);
-	SET(CURLOPT_ERRORBUFFER, request->failure);
-	SET(CURLOPT_PRIVATE, request);
-	SET(CURLOPT_WRITEFUNCTION, on_curl_body);
-	SET(CURLOPT_WRITEDATA, request);
-	SET(CURLOPT_HEADERFUNCTION, on_curl_header);
-	SET(CURLOPT_HEADERDATA, request);
-	return result;
-}
-
-static CURLcode request_set_tls(struct http_request *request)
-{
-	const struct http_client *client = request->client;
-	CURLcode result = CURLE_OK;
-
-	if (client->ca) {
-		SET(CURLOPT_CAINFO, client->ca);
-		SET(CURLOPT_CAPATH, NULL);
-	}
-	if (client->cert)
-		SET(CURLOPT_SSLCERT, client->cert);
-	if (client->key)
-		SET(CURLOPT_SSLKEY, client->key);
-	return result;
-}
-
-static CURLcode request_add_header(struct http_request *request, const char *header)
-{
-	struct curl_slist *grown = curl_slist_append(request->headers, header);
-
-	if (!grown)
-		return CURLE_OUT_OF_MEMORY;
-	request->headers = grown;
-	return CURLE_OK;
-}
-
-static CURLcode request_set_headers(struct http_request *request, const struct http_call *call)
-{
-	const char *const *header = call->headers;
-	CURLcode result = CURLE_OK;
-
-	for (; header && *header && result == CURLE_OK; header++)
-		result = request_add_header(request, *header);
-	if (call->keep_upload_open && result == CURLE_OK)
-		result = request_add_header(request, "Transfer-Encoding: chunked");
-	if (request->headers)
-		SET(CURLOPT_HTTPHEADER, request->headers);
-	return result;
-}
-
-static CURLcode request_set_body(struct http_request *request, const struct http_call *call)
-{
-	CURLcode result = CURLE_OK;
-
-	if (call->keep_upload_open) {
-		SET(CURLOPT_POST, 1L);
-		SET(CURLOPT_READFUNCTION, on_curl_read);
-		SET(CURLOPT_READDATA, request);
-	} else if (call->body) {
-		SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)call->body_length);
-		SET(CURLOPT_COPYPOSTFIELDS, call->body);
-	}
-	return result;
-}
-
-static CURLcode request_set_call(struct http_request *request, const struct http_call *call)
-{
-	CURLcode result = request_set_headers(request, call);
-
-	SET(CURLOPT_URL, call->url);
-	if (call->unix_socket)
-		SET(CURLOPT_UNIX_SOCKET_PATH, call->unix_socket);
-	if (!call->on_data)
-		SET(CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)call->answer_max);
-	if (call->timeout)
-		SET(CURLOPT_TIMEOUT_MS, milliseconds(call->timeout));
-	if (call->connect_timeout)
-		SET(CURLOPT_CONNECTTIMEOUT_MS, milliseconds(call->connect_timeout));
-	if (call->user) {
-		SET(CURLOPT_HTTPAUTH, (long)CURLAUTH_BASIC);
-		SET(CURLOPT_USERNAME, call->user);
-		SET(CURLOPT_PASSWORD, call->password ? call->password : "");
-	}
-	return result;
-}
-
-static int request_prepare(struct http_request *request, const struct http_call *call,
-			   struct error *error)
-{
-	CURLcode result;
-
-	request->easy = curl_easy_init();
-	if (call->keep_upload_open)
-		text_add(&request->upload, call->body ? call->body : "", call->body_length);
-	if (!request->easy || request->upload.failed || copy(call->name, &request->name) < 0)
-		return error_no_memory(error);
-	result = request_set_body(request, call);
-	if (result == CURLE_OK)
-		result = request_set_manners(request);
-	if (result == CURLE_OK)
-		result = request_set_functions(request);
-	if (result == CURLE_OK)
-		result = request_set_tls(request);
-	if (result == CURLE_OK)
-		result = request_set_call(request, call);
-	if (result == CURLE_OUT_OF_MEMORY)
-		return error_no_memory(error);
-	if (result != CURLE_OK)
-		return error_set(error, -EINVAL, ERROR_INVALID, "%s: libcurl: %s", call->name,
-				 curl_easy_strerror(result));
-	return 0;
-}
-
 int http_start(struct http_client *client, const struct http_call *call, struct http_request **ret,
 	       struct error *error)
 {
@@ -640,16 +388,6 @@ int http_start(struct http_client *client, const struct http_call *call, struct 
 	TAILQ_INSERT_TAIL(&client->active, request, entry);
 	*ret = request;
 	return 0;
-}
-
-const char *http_request_header(const struct http_request *request, const char *name)
-{
-	struct curl_header *header;
-
-	/* -1: of the last answer, behind any "100 Continue". */
-	if (curl_easy_header(request->easy, name, 0, CURLH_HEADER, -1, &header) != CURLHE_OK)
-		return NULL;
-	return header->value;
 }
 
 int http_send(struct http_request *request, const char *data, size_t length)

@@ -2,7 +2,10 @@
 #ifndef DRAGOMAN_HTTP_REQUEST_H
 #define DRAGOMAN_HTTP_REQUEST_H
 
-/* What http.c and failure.c share: a request, and what became of it. */
+/*
+ * What http.c (the client), request.c (one request as libcurl sees it) and
+ * failure.c (what went wrong with it) share.
+ */
 
 #include <curl/curl.h>
 #include <stdbool.h>
@@ -41,6 +44,29 @@ struct http_request {
 };
 
 TAILQ_HEAD(request_queue, http_request);
+
+struct http_client {
+	struct loop *loop;
+	struct loop_source *timer;
+	CURLM *multi;
+	char *ca, *cert, *key;
+	struct request_queue active, finished, news;
+	bool calling, freed;
+};
+
+/*
+ * Tells libcurl all about a request whose client, functions and limits are
+ * set. Returns 0 or -errno with error set; either way request_free() is next.
+ */
+int request_prepare(struct http_request *request, const struct http_call *call,
+		    struct error *error);
+/* Frees what libcurl does not have any more, or never had. */
+void request_free(struct http_request *request);
+
+/* Whether bytes go to on_data: the body of an answer that is none of success is gathered. */
+bool request_is_streaming(const struct http_request *request);
+/* Has on_head or on_data called when libcurl has returned. */
+void request_add_news(struct http_request *request);
 
 /* Fills error with why the request failed, and returns its -errno. */
 int request_failure(const struct http_request *request, struct error *error);

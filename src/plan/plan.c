@@ -208,6 +208,7 @@ int plan_flush(struct arena *arena, const struct observed *observed, struct verd
 	plan_routes(&planner, false);
 	if (observed->localnet != saved)
 		plan_localnet(&planner, saved);
+	ret->localnet_unclaimed = !observed->table && saved;
 	if (observed->table) {
 		ret->table_remove = true;
 		changes_object(&planner, VERDICT_REMOVE, "table inet dragoman");

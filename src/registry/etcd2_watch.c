@@ -24,7 +24,7 @@
  *                      head: the next poll goes on from there. The other side
  *                      may be gone without a word; only asking finds out
  *   head of the past   a store that was restored, or a member that lags: read
- *                      anew, which tells the two apart (watch.c)
+ *                      anew, which tells the two apart (watch_read.c)
  *   anything else      the next host, after a pause
  */
 

@@ -11,6 +11,7 @@
 
 #include "dragoman/base/memory.h"
 #include "dragoman/base/text.h"
+#include "dragoman/registry/registry.h"
 
 /*
  * Theory of operation
@@ -288,6 +289,16 @@ int registry_url_parse(const char *text, struct registry_url *ret, struct error 
 	}
 	*ret = url;
 	return 0;
+}
+
+int registry_check_url(const char *url, struct error *error)
+{
+	struct registry_url parsed = {0};
+	int r = registry_url_parse(url, &parsed, error);
+
+	if (r == 0)
+		registry_url_done(&parsed);
+	return r;
 }
 
 void registry_url_done(struct registry_url *url)

@@ -3,9 +3,9 @@
 #define DRAGOMAN_REGISTRY_WATCH_PRIVATE_H
 
 /*
- * What watch.c and the kinds of registry have in common.
+ * What watch.c, watch_read.c and the kinds of registry have in common.
  *
- * watch.c keeps the services, reads them, and tells what comes of it; a kind
+ * watch.c keeps the services and tells of them, watch_read.c reads them; a kind
  * follows a service from the revision on that it was read at, gives its
  * changes to watch_changes(), and says when it has to be read anew.
  */

@@ -18,6 +18,12 @@ enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 void log_set_level(enum log_level level);
 bool log_enabled(enum log_level level);
 
+/*
+ * Whether lines begin with "<N>", N being the priority of syslog(3), by which
+ * journald grades what a service writes (sd-daemon(3)). Off at start.
+ */
+void log_set_graded(bool graded);
+
 /* "error", "warn", "info", "debug" -> level. Returns 0 or -EINVAL. */
 int log_parse_level(const char *name, enum log_level *ret);
 

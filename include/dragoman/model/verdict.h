@@ -99,6 +99,11 @@ struct verdicts {
 	/* Outside of the nftables transaction; a commit applies them in a safe order. */
 	bool localnet_set;
 	int localnet; /* the value to write */
+	/*
+	 * Of a flush: route_localnet is on, and nothing that would tell whether it
+	 * was us is left. It stays as it is, which somebody should know.
+	 */
+	bool localnet_unclaimed;
 	struct route_verdict *routes;
 	size_t route_count;
 

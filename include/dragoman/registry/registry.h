@@ -50,6 +50,12 @@ struct registry_options {
 };
 
 /*
+ * Whether a URL is one of a registry. Returns 0, -ENOMEM, or -EINVAL with the
+ * part that is wrong named in error.
+ */
+int registry_check_url(const char *url, struct error *error);
+
+/*
  * Parses the URL and makes the registry; connects to nothing yet. Options are
  * copied. Errors are ERROR_INVALID and name the part of the URL, or the file,
  * that is wrong: -EINVAL, -ENOENT, -EACCES..., or -ENOMEM. TLS files for a URL
