@@ -477,7 +477,8 @@ int main(void)
 		cmocka_unit_test(test_options_timeout_in_parts_of_a_second_is_exact),
 		cmocka_unit_test_setup(test_options_from_the_environment_are_beaten_by_flags,
 				       setup),
-		cmocka_unit_test(test_options_of_several_targets_belong_to_the_one_before_them),
+		cmocka_unit_test_setup(
+			test_options_of_several_targets_belong_to_the_one_before_them, setup),
 		cmocka_unit_test_setup(
 			test_options_wrong_in_the_environment_are_refused_by_variable, setup),
 		cmocka_unit_test_setup(test_options_that_are_wrong_are_refused_in_words, setup),
