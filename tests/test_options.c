@@ -231,7 +231,7 @@ static void test_options_of_several_targets_belong_to_the_one_before_them(void *
 
 	(void)state;
 	assert_int_equal(parse(&run,
-			       WORDS("-b=A=x;1", "--netns=a", "-b=B=y;2", "--pid=7", "--netns=b"),
+			       WORDS("-bA=x;1", "--netns=a", "-bB=y;2", "--pid=7", "--netns=b"),
 			       &options, &error),
 			 0);
 	assert_int_equal(options.target_count, 3);
@@ -477,6 +477,8 @@ int main(void)
 		cmocka_unit_test(test_options_timeout_in_parts_of_a_second_is_exact),
 		cmocka_unit_test_setup(test_options_from_the_environment_are_beaten_by_flags,
 				       setup),
+		cmocka_unit_test_setup(
+			test_options_of_several_targets_belong_to_the_one_before_them, setup),
 		cmocka_unit_test_setup(
 			test_options_wrong_in_the_environment_are_refused_by_variable, setup),
 		cmocka_unit_test_setup(test_options_that_are_wrong_are_refused_in_words, setup),
