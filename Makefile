@@ -5,6 +5,7 @@ PREFIX     ?= /usr/local
 DESTDIR    ?=
 SBINDIR    ?= $(PREFIX)/sbin
 MANDIR     ?= $(PREFIX)/share/man
+UNITDIR    ?= $(PREFIX)/lib/systemd/system
 DOCDIR     ?= $(PREFIX)/share/doc/dragoman
 BUILD      ?= build
 PKG_CONFIG ?= pkg-config
@@ -55,6 +56,7 @@ PROBE_SOURCES := $(sort $(wildcard integration/*.c))
 C_SOURCES    := $(wildcard src/main.c) $(SOURCES) $(TEST_SOURCES) $(TEST_SUPPORT) $(FUZZ_SOURCES) $(PROBE_SOURCES)
 SCRIPTS      := $(sort $(wildcard contrib/check contrib/demo contrib/ensure-packages contrib/run-tests .ci/run))
 MANUALS      := contrib/man/dragoman.8
+SERVICES     := contrib/systemd/dragoman.service
 
 PROGRAM := $(BUILD)/dragoman
 LIBRARY := $(BUILD)/libdragoman.a
@@ -72,14 +74,15 @@ help:
 	@printf '%s\n' \
 	'make             build/dragoman' \
 	'make check       as root (the kernel module has unit tests): both compilers, unit tests,' \
-	'                 sanitizers, clang-tidy, format, headers, layers, manual, scripts' \
+	'                 sanitizers, clang-tidy, format, headers, layers, manual, scripts,' \
+	'                 services (units of systemd)' \
 	'make unit        unit tests; make sanitize: the same under ASan and UBSan' \
 	'make integration real kernel, real etcd: as root (contrib/check does both);' \
 	'                 make integration-sanitize: the same under ASan and UBSan' \
 	'make fuzz        each fuzzer for SECONDS=60, with clang' \
 	'make valgrind    unit tests under valgrind' \
 	'make cover       unit test coverage, with gcov' \
-	'make tidy format format-check headers layers manual scripts   one of them' \
+	'make tidy format format-check headers layers manual scripts services   one of them' \
 	'make install     to $$(DESTDIR)$$(PREFIX); make uninstall' \
 	'make clean       remove $$(BUILD)' \
 	'Variables: CC CFLAGS LDFLAGS CPPFLAGS BUILD PREFIX DESTDIR SANITIZE WERROR= V=1'
@@ -125,7 +128,7 @@ $(PROBES): $(BUILD)/integration/%: $(BUILD)/integration/%.o $(LIBRARY)
 
 # --- Checking ---------------------------------------------------------------
 
-CHECKS := gcc clang unit sanitize tidy format-check headers layers manual scripts
+CHECKS := gcc clang unit sanitize tidy format-check headers layers manual scripts services
 
 # Each check writes "ok NAME"; contrib/check takes the list from here.
 .PHONY: check list-checks
@@ -192,7 +195,7 @@ $(BUILD)/headers/%: % $(HEADERS)
 		-fsyntax-only -include $< -x c /dev/null
 	$(Q)touch $@
 
-.PHONY: layers manual scripts
+.PHONY: layers manual scripts services
 layers:
 	$(Q)contrib/check-layers --self-test
 	$(Q)contrib/check-layers .
@@ -204,6 +207,18 @@ manual:
 
 scripts:
 	$(Q)shellcheck $(SCRIPTS)
+	$(call ok,$@)
+
+# As installed, but with a program that is there. A line that is not understood
+# is named, and does not change the exit status.
+services: $(PROGRAM)
+	$(Q)mkdir -p $(BUILD)/services
+	$(Q)set -e; for f in $(SERVICES); do \
+		sed 's|/usr/local/sbin/|$(abspath $(BUILD))/|' $$f >$(BUILD)/services/$${f##*/}; \
+		said=$$(systemd-analyze verify --man=no $(BUILD)/services/$${f##*/} 2>&1) || \
+			said="$$said (exit status $$?)"; \
+		[ -z "$$said" ] || { echo "$$said" >&2; exit 1; }; \
+	done
 	$(call ok,$@)
 
 # With the sanitizers' flags: for tests of leaks, and, by integration-sanitize, for all of them.
@@ -258,8 +273,14 @@ install: all
 	install -d $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(DOCDIR)
 	install -m 644 $(MANUALS) $(DESTDIR)$(MANDIR)/man8/
 	install -m 644 $(DOCUMENTS) $(DESTDIR)$(DOCDIR)/
+	install -d $(DESTDIR)$(UNITDIR)
+	for f in $(SERVICES); do \
+		sed 's|/usr/local/sbin/|$(SBINDIR)/|' $$f >$(DESTDIR)$(UNITDIR)/$${f##*/} && \
+		chmod 644 $(DESTDIR)$(UNITDIR)/$${f##*/} || exit 1; \
+	done
 
 uninstall:
+	rm -f $(SERVICES:contrib/systemd/%=$(DESTDIR)$(UNITDIR)/%)
 	rm -f $(DESTDIR)$(SBINDIR)/dragoman
 	rm -f $(MANUALS:contrib/man/%=$(DESTDIR)$(MANDIR)/man8/%)
 	rm -f $(DOCUMENTS:%=$(DESTDIR)$(DOCDIR)/%)

@@ -244,7 +244,7 @@ def test_registry_first_host_hangs(scheme, etcd):
 def test_registry_slow_host_has_its_share_of_the_time_limit():
     """A third of it, or nearly, where three are listed; and not a ninth."""
     def slow(_):
-        time.sleep(0.9)
+        time.sleep(0.7)
         yield answer('{"errorCode": 100, "message": "Key not found"}', "404 Not Found",
                      ["X-Etcd-Index: 7"])
 

@@ -70,7 +70,20 @@ def failures(result):
     return result["refused"] + result["timeouts"] + result["others"]
 
 
+def fast_enough(attempt, tries=3):
+    """The result of the first attempt at the rate asked for; a busy machine may need several."""
+    for _ in range(tries):
+        result = attempt()
+        if result["rate"] >= 10000:
+            return result
+    raise AssertionError(f"not once in {tries} tries: {result}")
+
+
 def test_straddle_ten_thousand_shrinks_lose_no_connection(namespaces):
+    fast_enough(lambda: lose_none(namespaces))
+
+
+def lose_none(namespaces):
     with straddle(namespaces, 10000) as (namespace, program):
         count_first(namespace, "output")
         for chain in CHAINS:
@@ -84,9 +97,9 @@ def test_straddle_ten_thousand_shrinks_lose_no_connection(namespaces):
         assert lost == 0, result
         # It was as hard as it claims to be: so fast, each connection was
         # looked up, and some did meet a commit between their two lookups.
-        assert result["rate"] >= 10000, result
         assert counts(namespace, "output")[0] == result["connects"], result
         assert needed > 0, result
+        return result
 
 
 def test_straddle_without_the_second_rule_connections_are_lost(namespaces):

@@ -223,6 +223,28 @@ static void test_options_from_the_environment_are_beaten_by_flags(void **state)
 	assert_int_equal(from_flags.balance, BALANCE_RANDOM);
 }
 
+static void test_options_of_several_targets_belong_to_the_one_before_them(void **state)
+{
+	static const struct command run = {.name = "run", .bit = COMMAND_RUN, .has_targets = true};
+	CLEANUP(options_done) struct options options;
+	struct error error;
+
+	(void)state;
+	assert_int_equal(parse(&run,
+			       WORDS("-bA=x;1", "--netns=a", "-bB=y;2", "--pid=7", "--netns=b"),
+			       &options, &error),
+			 0);
+	assert_int_equal(options.target_count, 3);
+	assert_string_equal(options.targets[0].netns, "a");
+	assert_int_equal(options.targets[0].backend_first, 1);
+	assert_int_equal(options.targets[1].pid, 7);
+	assert_int_equal(options.targets[1].backend_first, 2);
+	assert_string_equal(options.targets[2].netns, "b");
+	assert_int_equal(options.targets[2].backend_first, 2);
+	assert_false(options_given(&options, "docker"));
+	assert_true(options_given(&options, "pid"));
+}
+
 static void test_options_wrong_in_the_environment_are_refused_by_variable(void **state)
 {
 	CLEANUP(options_done) struct options options;
@@ -237,95 +259,93 @@ static void test_options_wrong_in_the_environment_are_refused_by_variable(void *
 	assert_int_equal(parse(&flush, WORDS("--netns=x"), &untouched, &error), 0);
 }
 
+static const struct {
+	const struct command *command;
+	char *words[WORDS_MAX];
+	const char *message;
+} refusals[] = {
+	{&reconcile, {"--netsn=x"}, "unknown option --netsn, did you mean --netns?"},
+	{&reconcile, {"--time=3"}, "unknown option --time, did you mean --timeout?"},
+	{&reconcile, {"--nonsense"}, "unknown option --nonsense"},
+	{&reconcile, {"--a\x1b[1m"}, "unknown option --a\\x1b[1m"},
+	{&reconcile, {"-x"}, "unknown option '-x'"},
+	{&flush, {"--regist=x"}, "unknown option --regist"},
+	{&flush, {"--registry=x"}, "flush does not take --registry"},
+	{&reconcile, {"--container="}, "--container needs a value: NAME|ID"},
+	{&reconcile, {"--container=a", "--container=b"}, "--container: given twice"},
+	{&reconcile, {"--netns"}, "--netns needs a value: NAME|PATH"},
+	{&reconcile, {"--netns="}, "--netns needs a value: NAME|PATH"},
+	{&reconcile, {"--netns", ""}, "--netns needs a value: NAME|PATH"},
+	{&reconcile, {"--json=yes"}, "--json takes no value"},
+	{&reconcile, {"-hx"}, "--help takes no value"},
+	{&reconcile, {"web"}, "unexpected argument 'web'"},
+	{&reconcile, {"-"}, "unexpected argument '-'"},
+	{&reconcile, {"--json"}, "no target: one of --netns, --pid and --container is needed"},
+	{&reconcile, {"--netns=a", "--pid=1"}, "--netns, --pid, --container: one target is enough"},
+	{&flush, {"--container=a", "--pid=1"}, "--netns, --pid, --container: one target is enough"},
+	{&reconcile, {"--netns=a", "--netns=b"}, "--netns: given twice"},
+	{&reconcile, {"--pid=1", "--pid=1"}, "--pid: given twice"},
+	{&reconcile, {"--pid=0"}, "--pid: '0' is not a process ID"},
+	{&reconcile, {"--pid=-1"}, "--pid: '-1' is not a process ID"},
+	{&reconcile, {"--pid=2147483648"}, "--pid: '2147483648' is not a process ID"},
+	{&reconcile, {"-b", "A"}, "--backend: 'A' has no '=': NAME=DESCRIPTOR is wanted"},
+	{&reconcile, {"-b=a;1"}, "--backend: '=a;1' has no name before the '='"},
+	{&reconcile,
+	 {"--env-prefix=A="},
+	 "--env-prefix: 'A=' cannot begin the name of a "
+	 "variable"},
+	{&reconcile,
+	 {"--env-prefix=A B"},
+	 "--env-prefix: 'A B' cannot begin the name of a "
+	 "variable"},
+	{&reconcile,
+	 {"--registry=garbage"},
+	 "--registry: registry URL: no scheme (as in etcd://127.0.0.1:2379)"},
+	{&reconcile, {"--balance=rr"}, "--balance: 'rr' is neither random nor nth"},
+	{&reconcile,
+	 {"--log-level=loud"},
+	 "--log-level: 'loud' is none of error, warn, "
+	 "info, debug"},
+	{&reconcile,
+	 {"--allow-endpoints=10.0.0.0/8,x"},
+	 "--allow-endpoints: '10.0.0.0/8,x': column 12: neither an address nor a CIDR "
+	 "prefix"},
+	{&reconcile,
+	 {"--timeout=0"},
+	 "--timeout: '0' is not a number of seconds from "
+	 "0.001 to 86400"},
+	{&reconcile,
+	 {"--timeout=86401"},
+	 "--timeout: '86401' is not a number of seconds "
+	 "from 0.001 to 86400"},
+	{&reconcile,
+	 {"--timeout=1."},
+	 "--timeout: '1.' is not a number of seconds from "
+	 "0.001 to 86400"},
+	{&reconcile,
+	 {"--timeout=0.0009"},
+	 "--timeout: '0.0009' is not a number of seconds from "
+	 "0.001 to 86400"},
+	{&reconcile,
+	 {"--timeout=86400.5"},
+	 "--timeout: '86400.5' is not a number of seconds from "
+	 "0.001 to 86400"},
+	{&resolve, {"--json"}, "no DESCRIPTOR was given"},
+	{&resolve, {"a;1", "b;2"}, "one argument is enough, what is 'b;2'"},
+	{&resolve, {"--netns=x"}, "resolve does not take --netns"},
+};
+
 static void test_options_that_are_wrong_are_refused_in_words(void **state)
 {
-	static const struct {
-		const struct command *command;
-		char *words[WORDS_MAX];
-		const char *message;
-	} cases[] = {
-		{&reconcile, {"--netsn=x"}, "unknown option --netsn, did you mean --netns?"},
-		{&reconcile, {"--time=3"}, "unknown option --time, did you mean --timeout?"},
-		{&reconcile, {"--nonsense"}, "unknown option --nonsense"},
-		{&reconcile, {"--a\x1b[1m"}, "unknown option --a\\x1b[1m"},
-		{&reconcile, {"-x"}, "unknown option '-x'"},
-		{&flush, {"--regist=x"}, "unknown option --regist"},
-		{&flush, {"--registry=x"}, "flush does not take --registry"},
-		{&reconcile, {"--container="}, "--container needs a value: NAME|ID"},
-		{&reconcile, {"--container=a", "--container=b"}, "--container: given twice"},
-		{&reconcile, {"--netns"}, "--netns needs a value: NAME|PATH"},
-		{&reconcile, {"--netns="}, "--netns needs a value: NAME|PATH"},
-		{&reconcile, {"--netns", ""}, "--netns needs a value: NAME|PATH"},
-		{&reconcile, {"--json=yes"}, "--json takes no value"},
-		{&reconcile, {"-hx"}, "--help takes no value"},
-		{&reconcile, {"web"}, "unexpected argument 'web'"},
-		{&reconcile, {"-"}, "unexpected argument '-'"},
-		{&reconcile,
-		 {"--json"},
-		 "no target: one of --netns, --pid and --container is needed"},
-		{&reconcile,
-		 {"--netns=a", "--pid=1"},
-		 "--netns, --pid, --container: one target is enough"},
-		{&flush,
-		 {"--container=a", "--pid=1"},
-		 "--netns, --pid, --container: one target is enough"},
-		{&reconcile, {"--netns=a", "--netns=b"}, "--netns: given twice"},
-		{&reconcile, {"--pid=1", "--pid=1"}, "--pid: given twice"},
-		{&reconcile, {"--pid=0"}, "--pid: '0' is not a process ID"},
-		{&reconcile, {"--pid=-1"}, "--pid: '-1' is not a process ID"},
-		{&reconcile, {"--pid=2147483648"}, "--pid: '2147483648' is not a process ID"},
-		{&reconcile, {"-b", "A"}, "--backend: 'A' has no '=': NAME=DESCRIPTOR is wanted"},
-		{&reconcile, {"-b=a;1"}, "--backend: '=a;1' has no name before the '='"},
-		{&reconcile,
-		 {"--env-prefix=A="},
-		 "--env-prefix: 'A=' cannot begin the name of a "
-		 "variable"},
-		{&reconcile,
-		 {"--env-prefix=A B"},
-		 "--env-prefix: 'A B' cannot begin the name of a "
-		 "variable"},
-		{&reconcile, {"--balance=rr"}, "--balance: 'rr' is neither random nor nth"},
-		{&reconcile,
-		 {"--log-level=loud"},
-		 "--log-level: 'loud' is none of error, warn, "
-		 "info, debug"},
-		{&reconcile,
-		 {"--allow-endpoints=10.0.0.0/8,x"},
-		 "--allow-endpoints: '10.0.0.0/8,x': column 12: neither an address nor a CIDR "
-		 "prefix"},
-		{&reconcile,
-		 {"--timeout=0"},
-		 "--timeout: '0' is not a number of seconds from "
-		 "0.001 to 86400"},
-		{&reconcile,
-		 {"--timeout=86401"},
-		 "--timeout: '86401' is not a number of seconds "
-		 "from 0.001 to 86400"},
-		{&reconcile,
-		 {"--timeout=1."},
-		 "--timeout: '1.' is not a number of seconds from "
-		 "0.001 to 86400"},
-		{&reconcile,
-		 {"--timeout=0.0009"},
-		 "--timeout: '0.0009' is not a number of seconds from "
-		 "0.001 to 86400"},
-		{&reconcile,
-		 {"--timeout=86400.5"},
-		 "--timeout: '86400.5' is not a number of seconds from "
-		 "0.001 to 86400"},
-		{&resolve, {"--json"}, "no DESCRIPTOR was given"},
-		{&resolve, {"a;1", "b;2"}, "one argument is enough, what is 'b;2'"},
-		{&resolve, {"--netns=x"}, "resolve does not take --netns"},
-	};
 
 	(void)state;
-	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(refusals); i++) {
 		CLEANUP(options_done) struct options options;
 		struct error error;
 
-		assert_int_equal(parse(cases[i].command, cases[i].words, &options, &error),
+		assert_int_equal(parse(refusals[i].command, refusals[i].words, &options, &error),
 				 -EINVAL);
-		assert_string_equal(error.message, cases[i].message);
+		assert_string_equal(error.message, refusals[i].message);
 		assert_int_equal(error.class, ERROR_INVALID);
 	}
 }
@@ -457,6 +477,8 @@ int main(void)
 		cmocka_unit_test(test_options_timeout_in_parts_of_a_second_is_exact),
 		cmocka_unit_test_setup(test_options_from_the_environment_are_beaten_by_flags,
 				       setup),
+		cmocka_unit_test_setup(
+			test_options_of_several_targets_belong_to_the_one_before_them, setup),
 		cmocka_unit_test_setup(
 			test_options_wrong_in_the_environment_are_refused_by_variable, setup),
 		cmocka_unit_test_setup(test_options_that_are_wrong_are_refused_in_words, setup),

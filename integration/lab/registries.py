@@ -47,7 +47,10 @@ class FileRegistry:
         self._write()
 
     def _write(self):
-        self._path.write_text(json.dumps(self._values))
+        """At once: one written in place may be read half, which is an error that is told."""
+        new = self._path.with_suffix(".new")
+        new.write_text(json.dumps(self._values))
+        new.rename(self._path)
 
     def put(self, key, value):
         """Bytes that are no text stand in no JSON: they are for the others."""
