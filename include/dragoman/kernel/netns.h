@@ -41,8 +41,8 @@ int netns_open_pid(pid_t pid, struct netns *ret, struct error *error);
 void netns_done(struct netns *netns);
 
 /*
- * Takes the lock that each dragoman holds while it changes a namespace, until
- * netns_done(): flock(2) on the nsfs file, so it is the same lock by whatever
+ * Takes the lock that each one-shot command holds while it changes a namespace,
+ * until netns_done(): flock(2) on the nsfs file, so it is the same lock by whatever
  * path, and is gone with its holder. The generation guards the transaction
  * only; this keeps the sysctl and the routes of two commits apart. Whoever can
  * open the namespace can hold it, so nobody should wait for it without end.
