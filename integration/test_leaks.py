@@ -149,12 +149,12 @@ BAD = {
 }
 
 
-def registry_case(url):
-    return (lambda at: at.on("reconcile", "--registry", url(at)), 1)
+def registry_case(url, code=1):
+    return (lambda at: at.on("reconcile", "--registry", url(at)), code)
 
 
 REGISTRY = {
-    "a URL of nobody": registry_case(lambda at: "gopher://localhost"),
+    "a URL of nobody": registry_case(lambda at: "gopher://localhost", code=2),
     "refused": registry_case(lambda at: f"etcd://{refusing_address()}"),
     "no such file": registry_case(lambda at: f"file://{at.folder}/none.json"),
     "file is a folder": registry_case(lambda at: f"file://{at.folder}"),

@@ -247,7 +247,7 @@ static void test_sync_with_no_end_of_conflicts_gives_up(void **state)
 	assert_int_equal(world.commits, SYNC_TRIES);
 	assert_int_equal(error.class, ERROR_CONFLICT);
 	assert_string_equal(error.message,
-			    "conflict: the ruleset changed under us 32 times, gave up");
+			    "conflict: the ruleset changed under us 128 times, gave up");
 	assert_null(result.arena);
 }
 

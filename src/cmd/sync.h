@@ -16,7 +16,7 @@
 #include "dragoman/model/ruleset.h"
 #include "dragoman/model/verdict.h"
 
-enum { SYNC_TRIES = 32 };
+enum { SYNC_TRIES = 128 };
 
 struct sync {
 	const struct netns *netns;
