@@ -137,6 +137,7 @@ static int try_once(struct target *target, const struct ruleset *desired, struct
 	r = kernel_monitor_commit(target->monitor, target->kernel, &verdicts, error);
 	if (r < 0)
 		return r;
+	target->overtaken = kernel_generation(target->kernel) == 0;
 	if (target->drifted) {
 		agent->metrics.repairs++;
 		log_warn("%s: somebody changed the table inet dragoman; put right",
@@ -195,6 +196,12 @@ static void take_success(struct target *target, uint64_t now)
 	}
 	target->drifted = false;
 	target->since = 0;
+	/* During a large commit nobody listens: what others did meanwhile is not told. */
+	if (target->overtaken) {
+		target->overtaken = false;
+		target->drifted = true;
+		target_mark(target, 0);
+	}
 }
 
 static void take_failure(struct target *target, const struct error *error, uint64_t now)
