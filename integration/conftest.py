@@ -15,6 +15,7 @@ from lab.command import Dragoman
 from lab.docker import Docker
 from lab.etcd import Etcd
 from lab.namespaces import Namespaces
+from lab.releases import Releases
 
 
 def pytest_sessionstart(session):
@@ -65,6 +66,34 @@ def etcd(etcd_server):
     """An etcd that holds nothing, v3 and v2."""
     etcd_server.clear()
     return etcd_server
+
+
+@pytest.fixture(scope="session")
+def releases():
+    """Programs of the other Debian release."""
+    with Releases() as unpacked:
+        yield unpacked
+
+
+@pytest.fixture(scope="session", params=[12, 13], ids=["etcd-3.4", "etcd-3.5"])
+def etcd_program(request, releases):
+    """The etcd of Debian 12, and that of Debian 13."""
+    if request.param == releases.host:
+        return "etcd"
+    return releases.program("etcd-server", "usr/bin/etcd", request.param)
+
+
+@pytest.fixture(scope="session")
+def each_etcd_server(etcd_program):
+    with Etcd(program=etcd_program) as server:
+        yield server
+
+
+@pytest.fixture
+def each_etcd(each_etcd_server):
+    """An etcd of either release that holds nothing."""
+    each_etcd_server.clear()
+    return each_etcd_server
 
 
 @pytest.fixture(scope="session")

@@ -136,6 +136,11 @@ static void take_success(struct target *target, uint64_t now)
 	for (size_t i = 0; i < target->dirty_count; i++)
 		target->dirty[i]->dirty = false;
 	target->dirty_count = 0;
+	/* During a large commit nobody listens: what others did meanwhile is not told. */
+	if (target->generation == 0) {
+		target->drifted = true;
+		reconciler_mark(target, 0);
+	}
 }
 
 /* What was marked stays so, for the next try. */

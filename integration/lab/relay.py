@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: MIT
+"""Stands between a client and a server, and can fail as networks and hosts do.
+
+    with Relay(etcd.address) as relay:
+        ... relay.address ...
+        relay.hang()      connections stand, and nothing comes through any more
+        relay.cut()       connections are closed, new ones refused
+        relay.asked, relay.answered      the bytes that came through
+"""
+
+import contextlib
+import socket
+import threading
+
+
+class Relay:
+    def __init__(self, address):
+        host, _, port = address.rpartition(":")
+        self._server = (host, int(port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self.asked, self.answered = bytearray(), bytearray()
+        self.connections = 0
+        self._sockets, self._threads = [], []
+        self._lock = threading.Lock()
+        self._hung, self._ended = False, threading.Event()
+        self._start(self._accept)
+
+    def _start(self, function, *arguments):
+        thread = threading.Thread(target=function, args=arguments)
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                with self._lock:
+                    if self._ended.is_set():
+                        client.close()
+                        return
+                    server = socket.socket()
+                    self._sockets += [client, server]
+                    self.connections += 1
+                try:
+                    if not self._hung:
+                        server.connect(self._server)
+                except OSError:
+                    client.close()
+                    continue
+                self._start(self._carry, client, server, self.asked)
+                self._start(self._carry, server, client, self.answered)
+
+    def _carry(self, source, sink, record):
+        with contextlib.suppress(OSError):
+            while not self._hung and (data := source.recv(65536)) and not self._hung:
+                record += data
+                sink.sendall(data)
+        if self._hung:
+            self._ended.wait()
+        # A half that has ended ends the other's reading, and by that the other.
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+    def hang(self):
+        self._hung = True
+
+    def cut(self):
+        """Done with: there is no way back."""
+        with self._lock:
+            self._ended.set()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for each in self._sockets:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(timeout=10)
+        for each in self._sockets:
+            each.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.cut()
