@@ -15,6 +15,7 @@
 #include "attr.h"
 #include "decode.h"
 #include "dragoman/base/text.h"
+#include "element.h"
 #include "encode.h"
 #include "kernel_private.h"
 #include "netlink.h"
@@ -297,6 +298,56 @@ int kernel_read(struct kernel *kernel, struct arena *arena, struct observed *ret
 	}
 	return error_set(error, -EAGAIN, ERROR_CONFLICT,
 			 "the ruleset changed while it was read, %d times over", READ_TRIES);
+}
+
+/* The element of endpoints4 or endpoints6 in the slot that a verdict moves it from. */
+static int read_counter(struct kernel *kernel, uint32_t generation,
+			struct endpoint_verdict *verdict, struct error *error)
+{
+	NETLINK_BUFFER(buffer, ASK_SIZE);
+	struct observed found = {.generation = generation};
+	CLEANUP(decoder_done)
+	struct decoder decoder = {.observed = &found,
+				  .set = SET_OF(SET_ENDPOINTS4, verdict->endpoint.family)};
+	struct nlmsghdr *message = question(buffer, NFT_MSG_GETSETELEM, 0);
+	uint8_t key[ELEMENT_KEY_MAX];
+	size_t length = element_key(decoder.set, &verdict->listen, verdict->from, key);
+	struct nlattr *list, *element, *nest;
+	int r;
+
+	mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_TABLE, SCHEMA_TABLE);
+	mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_SET, set_name(decoder.set));
+	list = mnl_attr_nest_start(message, NFTA_SET_ELEM_LIST_ELEMENTS);
+	element = mnl_attr_nest_start(message, NFTA_LIST_ELEM);
+	nest = mnl_attr_nest_start(message, NFTA_SET_ELEM_KEY);
+	mnl_attr_put(message, NFTA_DATA_VALUE, length, key);
+	mnl_attr_nest_end(message, nest);
+	mnl_attr_nest_end(message, element);
+	mnl_attr_nest_end(message, list);
+	r = netlink_ask(&kernel->nfnl, message, "reading a counter", decode_elements, &decoder,
+			error);
+	if (r == 0 && found.endpoint_count == 1) {
+		verdict->packets = decoder.endpoints[0].packets;
+		verdict->bytes = decoder.endpoints[0].bytes;
+		return 0;
+	}
+	/* It was there in the generation that was planned against. */
+	if (r == 0 || r == -ENOENT || r == -EAGAIN)
+		return error_set(error, -EAGAIN, ERROR_CONFLICT,
+				 "the ruleset has changed since it was read");
+	return r;
+}
+
+int kernel_read_counters(struct kernel *kernel, struct verdicts *verdicts, struct error *error)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < verdicts->endpoint_count && verdicts->uncounted && r == 0; i++) {
+		if (verdicts->endpoints[i].moved)
+			r = read_counter(kernel, verdicts->generation, &verdicts->endpoints[i],
+					 error);
+	}
+	return r;
 }
 
 static int explain_refusal(const struct batch *batch, const struct netlink_refusal *refusal,

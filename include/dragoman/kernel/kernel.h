@@ -49,6 +49,14 @@ int kernel_read(struct kernel *kernel, struct arena *arena, struct observed *ret
 		struct error *error);
 
 /*
+ * Completes verdicts that were planned without counters (`uncounted`): reads
+ * those of the elements that move to another slot, each by itself. Errors:
+ * -EAGAIN (the ruleset has changed since; ERROR_CONFLICT), or what the kernel
+ * says.
+ */
+int kernel_read_counters(struct kernel *kernel, struct verdicts *verdicts, struct error *error);
+
+/*
  * Applies verdicts: one nfnetlink batch, all or nothing, stamped with their
  * generation; then, or before, the sysctl and the routes, so that localhost
  * is never open without its guard. Errors:
