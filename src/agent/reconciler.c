@@ -123,6 +123,8 @@ static void take_success(struct target *target, uint64_t now)
 	free(target->failure);
 	target->failure = NULL;
 	target->pause = 0;
+	if (!target->synced)
+		sweeper_note_first(target);
 	target->synced = true;
 	if (target->drifted) {
 		target->repaired = now;

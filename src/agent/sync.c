@@ -39,13 +39,13 @@ int backend_select(struct arena *arena, const struct agent *agent, const struct 
 			      descriptor->listen.protocol, agent->options.admission, ret);
 }
 
-static int fill_service(struct arena *arena, const struct agent *agent, struct backend *backend,
-			struct ruleset_service *ret)
+int backend_fill(struct arena *arena, const struct agent *agent, const struct backend *backend,
+		 struct ruleset_service *ret)
 {
 	struct selection selection;
 
-	ret->listen = backend->descriptor->listen;
-	ret->mode = RULESET_KEEP;
+	*ret = (struct ruleset_service){.listen = backend->descriptor->listen,
+					.mode = RULESET_KEEP};
 	if (!backend->subscription->known)
 		return 0;
 	if (backend_select(arena, agent, backend, &selection) < 0 ||
@@ -53,10 +53,24 @@ static int fill_service(struct arena *arena, const struct agent *agent, struct b
 		return -ENOMEM;
 	ret->mode = selection.endpoint_count == 0 && agent->options.hold_when_empty ? RULESET_HOLD
 										    : RULESET_SET;
-	if (selection.endpoint_count == 0 && backend->endpoint_count)
+	return 0;
+}
+
+/* The same, and says where the last endpoint has gone. */
+static int desire_backend(struct arena *arena, struct backend *backend, struct ruleset_service *ret)
+{
+	bool some = false;
+
+	if (backend_fill(arena, backend->target->agent, backend, ret) < 0)
+		return -ENOMEM;
+	if (!backend->subscription->known)
+		return 0;
+	for (unsigned family = 0; family < FAMILY_COUNT; family++)
+		some |= ret->share_count[family] || ret->drained_count[family];
+	if (!some && backend->had_endpoints)
 		log_warn("%s: %s: no endpoint is left", backend->descriptor->variable,
 			 service_key(backend->subscription->service));
-	backend->endpoint_count = selection.endpoint_count;
+	backend->had_endpoints = some;
 	return 0;
 }
 
@@ -68,7 +82,7 @@ static int desire_whole(struct arena *arena, struct target *target, struct rules
 	if (!ret->services)
 		return -ENOMEM;
 	for (size_t i = 0; i < target->backend_count; i++) {
-		if (fill_service(arena, target->agent, &target->backends[i], &ret->services[i]) < 0)
+		if (desire_backend(arena, &target->backends[i], &ret->services[i]) < 0)
 			return -ENOMEM;
 	}
 	return 0;
@@ -91,7 +105,7 @@ static int desire_part(struct arena *arena, struct target *target, struct rulese
 	if (ret->count)
 		qsort(target->dirty, target->dirty_count, sizeof(*target->dirty), compare_dirty);
 	for (size_t i = 0; i < target->dirty_count; i++) {
-		if (fill_service(arena, target->agent, target->dirty[i], &ret->services[i]) < 0)
+		if (desire_backend(arena, target->dirty[i], &ret->services[i]) < 0)
 			return -ENOMEM;
 	}
 	return 0;
@@ -123,7 +137,8 @@ static void log_changes(const struct target *target, const struct verdicts *verd
 }
 
 /* Whatever comes of it, the generation is that of what is remembered, or 0. */
-static int commit(struct target *target, struct verdicts *verdicts, struct error *error)
+static int commit(struct target *target, struct arena *arena, struct verdicts *verdicts,
+		  struct error *error)
 {
 	int r;
 
@@ -138,6 +153,7 @@ static int commit(struct target *target, struct verdicts *verdicts, struct error
 		target->generation = kernel_generation(target->kernel);
 	metrics_commit(target->agent, verdicts, target->since);
 	log_changes(target, verdicts);
+	sweeper_note(target, arena, verdicts);
 	return 0;
 }
 
@@ -157,7 +173,7 @@ static int sync_part(struct target *target, struct arena *arena, struct error *e
 	observed.generation = target->generation;
 	if (plan_make(arena, &desired, &observed, PLAN_PART, &verdicts) < 0)
 		return error_no_memory(error);
-	return is_empty(&verdicts) ? 0 : commit(target, &verdicts, error);
+	return is_empty(&verdicts) ? 0 : commit(target, arena, &verdicts, error);
 }
 
 /* Reads, plans and commits once. */
@@ -180,7 +196,7 @@ static int try_whole(struct target *target, const struct ruleset *desired, struc
 		target->generation = observed.generation;
 		return 0;
 	}
-	r = commit(target, &verdicts, error);
+	r = commit(target, arena, &verdicts, error);
 	if (r == 0 && target->drifted) {
 		target->agent->metrics.repairs++;
 		log_warn("%s: somebody changed the table inet dragoman; put right",

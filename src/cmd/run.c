@@ -212,6 +212,7 @@ static int open_agent(struct running *running, struct error *error)
 		.env_prefix = options->env_prefix,
 		.balance = options->balance,
 		.hold_when_empty = options->hold_when_empty,
+		.reset_when_removed = options->reset_when_removed,
 		.allow_host_netns = options->allow_host_netns,
 		.admission = &options->admission,
 		.resync = options->resync,
