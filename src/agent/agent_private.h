@@ -60,8 +60,7 @@ struct member {
 	size_t block_length;
 	agent_source *source; /* of a target by hand */
 	void *source_user;
-	int inotify; /* of a target by its name: tells when that is removed */
-	struct loop_source *removal;
+	bool by_name; /* a target whose name may be removed */
 	char *reason; /* of MEMBER_UNREACHABLE; or NULL */
 };
 
@@ -114,6 +113,8 @@ struct agent {
 	struct loop_source *resync;
 	LIST_HEAD(, target) targets;
 	LIST_HEAD(, member) members;
+	int names; /* inotify(7) of the directories of all targets by name, where there is one */
+	struct loop_source *on_names;
 	struct subscription **subscriptions; /* by key */
 	size_t subscription_count, subscription_capacity;
 	bool ready;
