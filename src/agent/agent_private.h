@@ -79,6 +79,7 @@ struct target {
 
 	struct kernel *kernel;
 	struct kernel_monitor *monitor;
+	int saved_localnet; /* as the table has it, or had it; -1: not known */
 
 	bool dirty, synced;
 	bool drifted;              /* somebody else changed our table */

@@ -118,6 +118,24 @@ static void log_changes(const struct target *target, const struct verdicts *verd
 	}
 }
 
+/*
+ * Reads what stands. What route_localnet was before us goes with the table when
+ * somebody takes that away; we, who have seen it, know better than the sysctl.
+ */
+static int read_target(struct target *target, struct arena *arena, struct observed *ret,
+		       struct error *error)
+{
+	int r = kernel_read(target->kernel, arena, ret, error);
+
+	target->agent->metrics.reads++;
+	if (r < 0)
+		return r;
+	if (ret->saved_localnet < 0)
+		ret->saved_localnet = target->saved_localnet;
+	target->saved_localnet = ret->saved_localnet;
+	return 0;
+}
+
 /* Reads, plans and commits once. */
 static int try_once(struct target *target, const struct ruleset *desired, struct arena *arena,
 		    unsigned flags, struct error *error)
@@ -125,9 +143,8 @@ static int try_once(struct target *target, const struct ruleset *desired, struct
 	struct agent *agent = target->agent;
 	struct observed observed;
 	struct verdicts verdicts;
-	int r = kernel_read(target->kernel, arena, &observed, error);
+	int r = read_target(target, arena, &observed, error);
 
-	agent->metrics.reads++;
 	if (r < 0)
 		return r;
 	if (plan_make(arena, desired, &observed, flags, &verdicts) < 0)
@@ -137,6 +154,8 @@ static int try_once(struct target *target, const struct ruleset *desired, struct
 	r = kernel_monitor_commit(target->monitor, target->kernel, &verdicts, error);
 	if (r < 0)
 		return r;
+	if (verdicts.table_add)
+		target->saved_localnet = verdicts.saved_localnet;
 	target->overtaken = kernel_generation(target->kernel) == 0;
 	if (target->drifted) {
 		agent->metrics.repairs++;
@@ -273,7 +292,7 @@ int reconciler_flush(struct target *target, struct error *error)
 
 		if (!arena)
 			return error_no_memory(error);
-		r = kernel_read(target->kernel, arena, &observed, error);
+		r = read_target(target, arena, &observed, error);
 		if (r < 0)
 			continue;
 		if (plan_flush(arena, &observed, &verdicts) < 0)
