@@ -99,6 +99,11 @@ void kernel_close(struct kernel *kernel)
 	free(kernel);
 }
 
+int kernel_netns(const struct kernel *kernel, struct netns *ret, struct error *error)
+{
+	return netns_open_socket(mnl_socket_get_fd(kernel->nfnl.socket), ret, error);
+}
+
 uint32_t kernel_generation(const struct kernel *kernel)
 {
 	return kernel->generation;

@@ -34,6 +34,12 @@ void kernel_close(struct kernel *kernel);
 void kernel_closep(struct kernel **kernel);
 
 /*
+ * The namespace that it was opened in, to enter it once more. Close it soon.
+ * Errors: -EPERM (CAP_NET_ADMIN is missing), or what there is no memory for.
+ */
+int kernel_netns(const struct kernel *kernel, struct netns *ret, struct error *error);
+
+/*
  * Reads our table, whole and of one generation, the sysctl, links and routes.
  * What is in *ret lives in the arena. A dump that the kernel interrupted is
  * taken again, a bounded number of times. Errors: -EAGAIN (it kept changing;
