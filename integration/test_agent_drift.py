@@ -23,6 +23,8 @@ SORTS = ("flush-ruleset", "delete-table", "delete-element", "delete-slot", "flus
 ENDPOINT = "10.77.0.1:8080"
 FIRST_PORT = 8000
 MOST_US = 50_000
+# In a fight: so many that a rate shows behind those that are done at once.
+REPAIRS = 250
 
 
 @pytest.fixture
@@ -158,7 +160,7 @@ class Bill:
         repairs, cpu = self.repairs(), self._agent.cpu_seconds() - self._cpu
         took = time.monotonic() - self._start
         print(f"{what}: {repairs} repairs in {took:.2f} s, {cpu:.2f} s of CPU")
-        assert repairs <= 50 + took / 0.01
+        assert repairs <= 30 + took / 0.01
         assert cpu <= took / 2
 
 
@@ -189,7 +191,7 @@ def test_drift_without_end_costs_bounded_cpu_and_others_are_served(etcd, run, we
     agent = run("--netns", web, *descriptors(tmp_path, 10), "--netns", calm, "-b", "CALM=calm;80")
     before, bill, waits = nft.whole(web), Bill(agent), []
     with fight(web, sort):
-        while bill.repairs() < 60 or len(waits) < 5:
+        while bill.repairs() < REPAIRS or len(waits) < 5:
             waits.append(serve_calm(etcd, calm, len(waits) % 250 + 1))
         bill.assert_bounded(sort)
     print(f"{sort}: beside it {len(waits)} changes, p50 {percentile(waits, 0.5) * 1e3:.0f} ms, "
@@ -206,7 +208,7 @@ def test_drift_by_a_second_agent_costs_both_bounded_cpu(etcd, run, web, namespac
     two = run("--netns", web, "-b", "WEB=two;80")
     bills = Bill(one), Bill(two)
     number = 0
-    while any(bill.repairs() < 60 for bill in bills):
+    while any(bill.repairs() < REPAIRS for bill in bills):
         number += 1
         serve_calm(etcd, calm, number % 250 + 1)
     for bill, name in zip(bills, ("one", "two")):
