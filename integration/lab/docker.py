@@ -104,29 +104,33 @@ class Container:
 class Docker:
     """A running engine. Usable with `with`."""
 
+    name = "docker"
     image = "busybox"
 
     def __init__(self, *flags):
         self._flags = flags
         # A socket's path is short, so not below a test's own directory.
-        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="dgm-docker-"))
-        self.socket = self.directory / "docker.sock"
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix=f"dgm-{self.name}-"))
+        self.socket = self.directory / f"{self.name}.sock"
         self.url = f"unix://{self.socket}"
         self._cgroup = f"dgm-{os.getpid()}-{next(_numbers)}"
         self._process = None
         self._log = open(self.directory / "log", "ab")
-        (self.directory / "config.json").write_text("{}")
         try:
+            self._configure()
             self.start()
             self._import_image()
         except BaseException:
             self.close()
             raise
 
-    def start(self):
-        """Starts dockerd, and waits until it answers."""
+    def _configure(self):
+        (self.directory / "config.json").write_text("{}")
+
+    def _engine(self):
+        """The engine's process, started."""
         place = self.directory
-        self._process = Process(
+        return Process(
             "dockerd", "--config-file", place / "config.json", "--host", self.url,
             "--data-root", place / "data", "--exec-root", place / "exec",
             "--pidfile", place / "pid", "--group", "root",
@@ -135,7 +139,11 @@ class Docker:
             "--ip-masq=false", "--userland-proxy=false",
             "--storage-driver", "vfs", "--exec-opt", "native.cgroupdriver=cgroupfs",
             "--cgroup-parent", f"/{self._cgroup}", *self._flags, output=self._log)
-        wait_until(self._answers, deadline=60, what="dockerd")
+
+    def start(self):
+        """Starts the engine, and waits until it answers."""
+        self._process = self._engine()
+        wait_until(self._answers, deadline=60, what=f"{self.name}'s answer")
 
     def _answers(self):
         log = self.directory / "log"
@@ -189,7 +197,7 @@ class Docker:
             "StopSignal": "SIGKILL",
             "Healthcheck": {"Test": ["CMD", *healthcheck], "Interval": 10 ** 9}
             if healthcheck else None,
-            "HostConfig": {"NetworkMode": network}})
+            "HostConfig": {"NetworkMode": network, "CgroupParent": f"/{self._cgroup}"}})
         return Container(self, name, made["Id"])
 
     def run(self, name, *arguments, **options):

@@ -23,8 +23,7 @@ static struct member *member_find(const struct agent *agent, const char *id)
 {
 	struct member *member;
 
-	LIST_FOREACH(member, &agent->members, of_agent)
-	{
+	LIST_FOREACH (member, &agent->members, of_agent) {
 		if (strcmp(member->id, id) == 0)
 			return member;
 	}
@@ -198,7 +197,7 @@ void member_running(struct agent *agent, const struct container *container)
 	r = follow_container(member, container, &error);
 	if (r == 0) {
 		if (member->target && container->event)
-			target_mark(member->target, container->event);
+			reconciler_mark(member->target, container->event);
 		return;
 	}
 	if (r == -ESRCH) { /* it was short */

@@ -197,8 +197,8 @@ static json_t *target_json(const struct target *target)
 	struct snapshot snapshot;
 
 	snapshot_take(target, &snapshot);
-	TAILQ_FOREACH(member, &target->members, of_target)
-	json_array_append_new(containers, member_json(member));
+	TAILQ_FOREACH (member, &target->members, of_target)
+		json_array_append_new(containers, member_json(member));
 	for (size_t i = 0; i < target->descriptors.count; i++)
 		json_array_append_new(
 			backends, descriptor_json(target, &snapshot, target->descriptors.items[i]));
@@ -226,10 +226,9 @@ static json_t *namespaces_json(const struct agent *agent)
 	const struct target *target;
 	const struct member *member;
 
-	LIST_FOREACH(target, &agent->targets, entry)
-	json_array_append_new(array, target_json(target));
-	LIST_FOREACH(member, &agent->members, of_agent)
-	{
+	LIST_FOREACH (target, &agent->targets, entry)
+		json_array_append_new(array, target_json(target));
+	LIST_FOREACH (member, &agent->members, of_agent) {
 		if (!member->target)
 			json_array_append_new(array, noted_json(member));
 	}

@@ -81,13 +81,15 @@ static int planner_reserve(struct planner *planner)
 	planner->remaining = arena_array(arena, seats, sizeof(*planner->remaining));
 	planner->kept_shares = arena_array(arena, seats, sizeof(*planner->kept_shares));
 	planner->tallies = arena_array(arena, 2 * seats, sizeof(*planner->tallies));
+	planner->balances = arena_array(arena, services, sizeof(*planner->balances));
 	planner->nth_wanted = arena_array(arena, services, sizeof(*planner->nth_wanted));
 	planner->nth_stands = arena_array(arena, services, sizeof(*planner->nth_stands));
 	planner->nth_used = arena_array(arena, observed->service_count, sizeof(*planner->nth_used));
 	if (!verdicts->services || !verdicts->unavailable || !verdicts->endpoints ||
 	    !verdicts->chains || !verdicts->sets || !verdicts->routes || !verdicts->changes ||
 	    !planner->seats || !planner->remaining || !planner->kept_shares || !planner->tallies ||
-	    !planner->nth_wanted || !planner->nth_stands || !planner->nth_used)
+	    !planner->balances || !planner->nth_wanted || !planner->nth_stands ||
+	    !planner->nth_used)
 		return -ENOMEM;
 	return 0;
 }
@@ -167,13 +169,15 @@ int plan_make(struct arena *arena, const struct ruleset *desired, const struct o
 	CLEANUP(memory_free) struct planner *planner = calloc(1, sizeof(*planner));
 	int r;
 
-	*ret = (struct verdicts){.generation = observed->generation};
+	*ret = (struct verdicts){.generation = observed->generation,
+				 .uncounted = observed->uncounted};
 	if (!planner)
 		return -ENOMEM;
 	planner->arena = arena;
 	planner->desired = desired;
 	planner->observed = observed;
 	planner->verdicts = ret;
+	planner->part = flags & PLAN_PART;
 	planner->stands = observed->table || desired->count;
 	planner->rebuild = observed->table && (observed->foreign || (flags & PLAN_REBUILD));
 	/* Somebody took the table away: what is left of us would leave localhost open. */

@@ -125,6 +125,7 @@ struct observed {
 	size_t service_count;
 	struct observed_endpoint *endpoints; /* in no order */
 	size_t endpoint_count;
+	bool uncounted; /* their counters are not known */
 	struct observed_unavailable *unavailable;
 	size_t unavailable_count;
 	struct observed_stray *strays;
