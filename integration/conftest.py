@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Fixtures of the integration tests. They need root, nftables, iproute2, etcd and Docker.
+"""Fixtures of the integration tests. They need root, nftables, iproute2, etcd, Docker and Podman.
 
 A test reads: these endpoints answer, this stands in the registry, this
 command ran; so these connections went there. `laboratory` is the usual
@@ -15,6 +15,7 @@ from lab.command import Dragoman
 from lab.docker import Docker
 from lab.etcd import Etcd
 from lab.namespaces import Namespaces
+from lab.podman import Podman
 from lab.releases import Releases
 
 
@@ -133,6 +134,25 @@ def docker(docker_server):
     """A Docker engine of our own without containers; those that a test makes are removed."""
     yield docker_server
     docker_server.clear()
+
+
+@pytest.fixture(scope="session")
+def podman_server():
+    with Podman() as server:
+        yield server
+
+
+@pytest.fixture
+def podman(podman_server):
+    """The same of Podman's socket."""
+    yield podman_server
+    podman_server.clear()
+
+
+@pytest.fixture(params=["docker", "podman"])
+def engine(request):
+    """A Docker engine, and Podman's socket."""
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture
