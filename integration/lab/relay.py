@@ -14,10 +14,11 @@ import threading
 
 
 class Relay:
-    def __init__(self, address):
-        host, _, port = address.rpartition(":")
-        self._server = (host, int(port))
-        self._listener = socket.create_server(("127.0.0.1", 0))
+    """To the server at address; at: where it listens, else at a port that is free."""
+
+    def __init__(self, address, at="127.0.0.1:0"):
+        self._server = self._parse(address)
+        self._listener = socket.create_server(self._parse(at))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.asked, self.answered = bytearray(), bytearray()
         self.connections = 0
@@ -25,6 +26,11 @@ class Relay:
         self._lock = threading.Lock()
         self._hung, self._ended = False, threading.Event()
         self._start(self._accept)
+
+    @staticmethod
+    def _parse(address):
+        host, _, port = address.rpartition(":")
+        return host, int(port)
 
     def _start(self, function, *arguments):
         thread = threading.Thread(target=function, args=arguments)
