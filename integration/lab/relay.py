@@ -14,10 +14,16 @@ import threading
 
 
 class Relay:
-    """To the server at address; at: where it listens, else at a port that is free."""
+    """To the server at address, or at the path of a socket.
 
-    def __init__(self, address, at="127.0.0.1:0"):
-        self._server = self._parse(address)
+    at: where it listens, else at a port that is free. replace: (old, new), in what
+    the server answers, where it comes in one piece.
+    """
+
+    def __init__(self, address, at="127.0.0.1:0", replace=None):
+        self._is_path = str(address).startswith("/")
+        self._server = str(address) if self._is_path else self._parse(address)
+        self._replace = replace
         self._listener = socket.create_server(self._parse(at))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.asked, self.answered = bytearray(), bytearray()
@@ -45,7 +51,7 @@ class Relay:
                     if self._ended.is_set():
                         client.close()
                         return
-                    server = socket.socket()
+                    server = socket.socket(socket.AF_UNIX if self._is_path else socket.AF_INET)
                     self._sockets += [client, server]
                     self.connections += 1
                 try:
@@ -61,6 +67,8 @@ class Relay:
         with contextlib.suppress(OSError):
             while not self._hung and (data := source.recv(65536)) and not self._hung:
                 record += data
+                if self._replace and record is self.answered:
+                    data = data.replace(*self._replace)
                 sink.sendall(data)
         if self._hung:
             self._ended.wait()
