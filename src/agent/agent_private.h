@@ -63,8 +63,7 @@ struct member {
 	size_t block_length;
 	agent_source *source; /* of a target by hand */
 	void *source_user;
-	int inotify; /* of a target by its name: tells when that is removed */
-	struct loop_source *removal;
+	bool by_name; /* a target whose name may be removed */
 	char *reason; /* of MEMBER_UNREACHABLE; or NULL */
 };
 
@@ -84,6 +83,7 @@ struct target {
 
 	struct kernel *kernel;
 	struct kernel_monitor *monitor;
+	int saved_localnet;        /* as the table has it, or had it; -1: not known */
 	struct standing *standing; /* what is known to stand */
 	uint32_t generation;       /* that standing is of; 0: it has to be read */
 
@@ -126,6 +126,8 @@ struct agent {
 	LIST_HEAD(, target) targets;
 	TAILQ_HEAD(target_queue, target) dirty, stale;
 	LIST_HEAD(, member) members;
+	int names; /* inotify(7) of the directories of all targets by name, where there is one */
+	struct loop_source *on_names;
 	struct subscription **subscriptions; /* by key */
 	size_t subscription_count, subscription_capacity;
 	bool ready;

@@ -161,16 +161,19 @@ static json_t *descriptor_json(const struct target *target, const struct snapsho
 			       const struct descriptor *descriptor)
 {
 	const struct backend *backend = backend_of(target, descriptor);
-	char listen[32];
+	char listen[32], reason[ERROR_MESSAGE_MAX] = "";
 	json_t *object;
 
+	if (descriptor->state == DESCRIPTOR_INVALID && descriptor->column)
+		(void)text_format(reason, sizeof(reason), "column %zu: %s", descriptor->column,
+				  descriptor->reason);
 	if (backend)
 		object = used_json(target->agent, snapshot, backend);
 	else
 		object = json_pack("{s:s, s:n, s:[], s:s, s:s, s:[]}", "variable",
 				   descriptor->variable, "service", "tags", "state",
 				   descriptor_state_name(descriptor->state), "reason",
-				   descriptor->reason, "endpoints");
+				   reason[0] ? reason : descriptor->reason, "endpoints");
 	if (!object)
 		return NULL;
 	json_object_set_new(object, "variable", json_string(descriptor->variable));
@@ -242,10 +245,11 @@ void agent_status(const struct agent *agent, struct text *ret)
 	json_t *root;
 
 	registry_watch_counts(agent->watch, &counts);
-	root = json_pack("{s:s, s:{s:s, s:s, s:I}, s:{s:s}, s:b, s:o}", "version", DRAGOMAN_VERSION,
+	root = json_pack("{s:s, s:{s:s, s:s, s:o}, s:{s:s}, s:b, s:o}", "version", DRAGOMAN_VERSION,
 			 "registry", "url", registry_url(agent->registry), "state",
 			 registry_state_name(registry_watch_state(agent->watch)), "revision",
-			 (json_int_t)counts.revision, "docker", "state",
+			 counts.revision ? json_integer((json_int_t)counts.revision) : json_null(),
+			 "docker", "state",
 			 agent->containers
 				 ? container_state_name(containers_state(agent->containers))
 				 : "off",

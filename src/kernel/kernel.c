@@ -40,6 +40,13 @@
  * the kernel before anybody else could commit. It is not computed: one that
  * came to nothing makes none, and somebody else's may follow at once.
  *
+ * A chain that services will go to is there a transaction earlier. A packet
+ * keeps to the rules of the generation in which it entered the hook, but finds
+ * the elements of the one that is true when it looks; a chain that was made
+ * together with the verdict that goes to it has no rules yet in the generation
+ * before (nf_tables_commit_chain() of the kernel), so a packet that met the
+ * commit would pass through it untranslated, and its connection be refused.
+ *
  * The guard stands before localhost is opened, and goes after it is closed:
  * route_localnet is set behind the transaction, and put back before one that
  * removes the table. The routes go the same way, so that the table, which
@@ -420,6 +427,61 @@ static int commit_beside(struct kernel *kernel, const struct verdicts *verdicts,
 	return first ? first : r;
 }
 
+static bool is_ahead(const struct chain_verdict *chain)
+{
+	return chain->verdict == VERDICT_ADD && !chain->name &&
+	       (chain->chain.kind == CHAIN_BALANCE || chain->chain.kind == CHAIN_NTH);
+}
+
+/* Chains that nothing goes to yet, of a table that stands; the first of the array. */
+static size_t split_chains(const struct verdicts *verdicts, struct chain_verdict *ret)
+{
+	size_t ahead = 0, at;
+
+	for (size_t i = 0; i < verdicts->chain_count; i++)
+		ahead += is_ahead(&verdicts->chains[i]);
+	at = ahead;
+	ahead = 0;
+	for (size_t i = 0; i < verdicts->chain_count; i++) {
+		const struct chain_verdict *chain = &verdicts->chains[i];
+
+		ret[is_ahead(chain) ? ahead++ : at++] = *chain;
+	}
+	return ahead;
+}
+
+/*
+ * In one transaction, or, where a chain is new that services go to, in two:
+ * see the theory of operation. Another's transaction in between has the second
+ * refused.
+ */
+static int commit_table(struct kernel *kernel, const struct verdicts *verdicts, struct error *error)
+{
+	CLEANUP(memory_free) struct chain_verdict *chains = NULL;
+	struct verdicts ahead = {.generation = verdicts->generation}, rest = *verdicts;
+	int r;
+
+	/* Rules of a chain need the sets: those that are missing come with it. */
+	if (verdicts->table_add || verdicts->set_count || verdicts->service_count == 0 ||
+	    verdicts->chain_count == 0)
+		return commit_batch(kernel, verdicts, error);
+	chains = calloc(verdicts->chain_count, sizeof(*chains));
+	if (!chains)
+		return error_no_memory(error);
+	ahead.chains = chains;
+	ahead.chain_count = split_chains(verdicts, chains);
+	if (ahead.chain_count == 0)
+		return commit_batch(kernel, verdicts, error);
+	r = commit_batch(kernel, &ahead, error);
+	if (r < 0)
+		return r;
+	rest.generation = kernel->generation;
+	kernel->generation = 0;
+	rest.chains = chains + ahead.chain_count;
+	rest.chain_count = verdicts->chain_count - ahead.chain_count;
+	return commit_batch(kernel, &rest, error);
+}
+
 int kernel_commit(struct kernel *kernel, const struct verdicts *verdicts, struct error *error)
 {
 	bool leaving = verdicts->table_remove && !verdicts->table_add;
@@ -429,7 +491,7 @@ int kernel_commit(struct kernel *kernel, const struct verdicts *verdicts, struct
 	if (leaving)
 		r = commit_beside(kernel, verdicts, error);
 	if (r == 0 && verdicts_have_batch(verdicts))
-		r = commit_batch(kernel, verdicts, error);
+		r = commit_table(kernel, verdicts, error);
 	if (r == 0 && !leaving)
 		r = commit_beside(kernel, verdicts, error);
 	return r;

@@ -59,7 +59,9 @@ int kernel_read_counters(struct kernel *kernel, struct verdicts *verdicts, struc
 /*
  * Applies verdicts: one nfnetlink batch, all or nothing, stamped with their
  * generation; then, or before, the sysctl and the routes, so that localhost
- * is never open without its guard. Errors:
+ * is never open without its guard. Chains that are new and that services will
+ * go to are made by a batch of their own before it, which changes nothing for
+ * any packet, and stays where the other is refused. Errors:
  *   -ERESTART  the generation moved on; nothing was changed, but for sysctl
  *              and routes where the table was to go. Read and plan again
  *              (ERROR_CONFLICT)
