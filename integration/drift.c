@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * drift mend AGENT_PID PORT TRIALS PAUSE_US
- * drift fight DAMAGE
+ * drift fight PORT DAMAGE
  *
  * Theory of operation: runs inside a network namespace that an agent keeps,
  * and does damage to its table: one transaction of netlink, of a socket of its
@@ -403,8 +403,15 @@ static int run_mend(struct probe *probe, char **arguments)
 	return mend(probe, trials, pause);
 }
 
-static int run_fight(struct probe *probe, const char *damage)
+static int run_fight(struct probe *probe, const char *port_text, const char *damage)
 {
+	uint64_t port;
+
+	if (!number(port_text, UINT16_MAX, &port)) {
+		errno = EINVAL;
+		return die("fight");
+	}
+	probe->port = (uint16_t)port;
 	for (unsigned i = 0; i < DAMAGES; i++) {
 		if (strcmp(damage, names[i]) == 0)
 			return fight(probe, (enum damage)i);
@@ -429,9 +436,9 @@ int main(int argc, char **argv)
 		return 1;
 	if (argc == 6 && strcmp(argv[1], "mend") == 0)
 		return run_mend(&probe, argv + 2) < 0;
-	if (argc == 3 && strcmp(argv[1], "fight") == 0)
-		return run_fight(&probe, argv[2]) < 0;
+	if (argc == 4 && strcmp(argv[1], "fight") == 0)
+		return run_fight(&probe, argv[2], argv[3]) < 0;
 	(void)fprintf(stderr, "usage: drift mend AGENT_PID PORT TRIALS PAUSE_US\n"
-			      "       drift fight DAMAGE\n");
+			      "       drift fight PORT DAMAGE\n");
 	return 2;
 }

@@ -305,6 +305,17 @@ def test_agent_lets_go_of_a_namespace_that_is_deleted(etcd, run, web, namespaces
     wait_for(web, 1, 2)
 
 
+def test_agent_watches_all_names_with_one_descriptor(etcd, run, namespaces):
+    """A user has 128 of them, and there may be a thousand namespaces."""
+    some = [namespaces.new(f"n{number}") for number in range(3)]
+    agent = run("-b", "WEB=web;80", *(word for each in some for word in ("--netns", each)),
+                registry=etcd.url)
+    assert agent.descriptors().count("anon_inode:inotify") == 1
+    namespaces.delete(some.pop(1))
+    wait_until(lambda: agent.metric("namespaces") == 2, what="one to be let go of")
+    assert all(agent.namespace(each.inode) for each in some)
+
+
 def own_rules(process):
     return command("nsenter", f"--net=/proc/{process.pid}/ns/net", "nft", "list",
                    "ruleset").stdout

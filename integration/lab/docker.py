@@ -185,14 +185,18 @@ class Docker:
         self.api("POST", f"/images/create?fromSrc=-&repo={self.image}", archive,
                  "application/x-tar", parse=False)
 
-    def create(self, name, env=(), network="none", labels=None, command=("sleep", "86400")):
-        """A container that does not run yet. env is a dictionary, or a list of strings."""
+    def create(self, name, env=(), network="none", labels=None, command=("sleep", "86400"),
+               healthcheck=None):
+        """A container that does not run yet. env is a dictionary, or a list of strings;
+        healthcheck a command that the engine runs in it once a second."""
         if isinstance(env, dict):
             env = [f"{key}={value}" for key, value in env.items()]
         made = self.api("POST", f"/containers/create?name={name}", {
             "Image": self.image, "Cmd": list(command), "Env": list(env), "Labels": labels or {},
             # Else it takes ten seconds to end what does not care for SIGTERM.
             "StopSignal": "SIGKILL",
+            "Healthcheck": {"Test": ["CMD", *healthcheck], "Interval": 10 ** 9}
+            if healthcheck else None,
             "HostConfig": {"NetworkMode": network, "CgroupParent": f"/{self._cgroup}"}})
         return Container(self, name, made["Id"])
 
@@ -215,16 +219,21 @@ class Docker:
         """Our control groups, of each hierarchy."""
         return pathlib.Path("/sys/fs/cgroup").glob(f"**/{self._cgroup}")
 
+    def _end_containers(self):
+        """Whether that could be done: groups, of others too, go while they are looked for."""
+        try:
+            for group in self._groups():
+                for members in group.glob("**/cgroup.procs"):
+                    for pid in members.read_text().split():
+                        os.kill(int(pid), signal.SIGKILL)
+        except OSError:
+            return False
+        return True
+
     def _end_children(self):
         """What outlives dockerd that was killed: containerd and shims, known by our
         directory in their words, and containers, known by their control group."""
-        for group in self._groups():
-            for members in group.glob("**/cgroup.procs"):
-                for pid in members.read_text().split():
-                    try:
-                        os.kill(int(pid), signal.SIGKILL)
-                    except ProcessLookupError:
-                        pass  # it has ended
+        wait_until(self._end_containers, what="the containers to be ended")
         for process in pathlib.Path("/proc").glob("[0-9]*"):
             try:
                 words = (process / "cmdline").read_bytes()

@@ -65,8 +65,7 @@ struct member {
 	size_t block_length;
 	agent_source *source; /* of a target by hand */
 	void *source_user;
-	int inotify; /* of a target by its name: tells when that is removed */
-	struct loop_source *removal;
+	bool by_name; /* a target whose name may be removed */
 	char *reason; /* of MEMBER_UNREACHABLE; or NULL */
 };
 
@@ -86,6 +85,7 @@ struct target {
 
 	struct kernel *kernel;
 	struct kernel_monitor *monitor;
+	int saved_localnet;        /* as the table has it, or had it; -1: not known */
 	struct standing *standing; /* what is known to stand */
 	uint32_t generation;       /* that standing is of; 0: it has to be read */
 
@@ -142,6 +142,8 @@ struct agent {
 	uint64_t sweep_due;  /* when that is armed for; 0: it is not */
 	uint64_t sweep_free; /* no step before this */
 	LIST_HEAD(, member) members;
+	int names; /* inotify(7) of the directories of all targets by name, where there is one */
+	struct loop_source *on_names;
 	struct subscription **subscriptions; /* by key */
 	size_t subscription_count, subscription_capacity;
 	bool ready;

@@ -136,6 +136,25 @@ static void log_changes(const struct target *target, const struct verdicts *verd
 	}
 }
 
+/*
+ * Reads what stands. What route_localnet was before us goes with the table when
+ * somebody takes that away; we, who have seen it, know better than the sysctl.
+ */
+static int read_whole(struct target *target, struct arena *arena, struct observed *ret,
+		      struct error *error)
+{
+	int r;
+
+	target->agent->metrics.reads++;
+	r = kernel_read(target->kernel, arena, ret, error);
+	if (r < 0)
+		return r;
+	if (ret->saved_localnet < 0)
+		ret->saved_localnet = target->saved_localnet;
+	target->saved_localnet = ret->saved_localnet;
+	return 0;
+}
+
 /* Whatever comes of it, the generation is that of what is remembered, or 0. */
 static int commit(struct target *target, struct arena *arena, struct verdicts *verdicts,
 		  struct error *error)
@@ -148,6 +167,8 @@ static int commit(struct target *target, struct arena *arena, struct verdicts *v
 		r = kernel_monitor_commit(target->monitor, target->kernel, verdicts, error);
 	if (r < 0)
 		return r;
+	if (verdicts->table_add)
+		target->saved_localnet = verdicts->saved_localnet;
 	/* Without memory to remember it, it is read the next time. */
 	if (standing_apply(target->standing, verdicts) == 0)
 		target->generation = kernel_generation(target->kernel);
@@ -185,8 +206,7 @@ static int try_whole(struct target *target, const struct ruleset *desired, struc
 	int r;
 
 	target->generation = 0;
-	target->agent->metrics.reads++;
-	r = kernel_read(target->kernel, arena, &observed, error);
+	r = read_whole(target, arena, &observed, error);
 	if (r < 0)
 		return r;
 	if (plan_make(arena, desired, &observed, flags, &verdicts) < 0 ||
@@ -250,7 +270,7 @@ int sync_flush(struct target *target, struct error *error)
 
 		if (!arena)
 			return error_no_memory(error);
-		r = kernel_read(target->kernel, arena, &observed, error);
+		r = read_whole(target, arena, &observed, error);
 		if (r < 0)
 			continue;
 		if (plan_flush(arena, &observed, &verdicts) < 0)

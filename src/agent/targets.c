@@ -88,6 +88,7 @@ static struct target *target_new(struct agent *agent, const struct netns *netns,
 	target->agent = agent;
 	target->device = netns->device;
 	target->inode = netns->inode;
+	target->saved_localnet = -1;
 	TAILQ_INIT(&target->members);
 	LIST_INSERT_HEAD(&agent->targets, target, entry);
 	target->standing = standing_new();

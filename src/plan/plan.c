@@ -98,11 +98,11 @@ int localnet_before_us(const struct observed *observed)
 {
 	bool trace = observed->table || observed->route_count;
 
+	if (observed->saved_localnet >= 0)
+		return observed->saved_localnet;
 	for (size_t i = 0; i < observed->link_count; i++)
 		trace = trace || observed->links[i].routed;
-	if (!trace)
-		return observed->localnet;
-	return observed->saved_localnet < 0 ? 0 : observed->saved_localnet;
+	return trace ? 0 : observed->localnet;
 }
 
 static void plan_localnet(struct planner *planner, int value)
@@ -212,7 +212,7 @@ int plan_flush(struct arena *arena, const struct observed *observed, struct verd
 	plan_routes(&planner, false);
 	if (observed->localnet != saved)
 		plan_localnet(&planner, saved);
-	ret->localnet_unclaimed = !observed->table && saved;
+	ret->localnet_unclaimed = !observed->table && observed->saved_localnet < 0 && saved;
 	if (observed->table) {
 		ret->table_remove = true;
 		changes_object(&planner, VERDICT_REMOVE, "table inet dragoman");

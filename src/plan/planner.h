@@ -95,8 +95,9 @@ void structure_end(struct planner *planner);
 
 /*
  * plan.c: the value of route_localnet before we came: as the table's comment
- * has it; 0 where the comment is gone; where the table is gone too, as it is,
- * unless routes of ours tell that we have been here.
+ * has it, or somebody who read that once; 0 where the comment is gone; where
+ * the table is gone too, as it is, unless routes of ours tell that we have
+ * been here.
  */
 int localnet_before_us(const struct observed *observed);
 
