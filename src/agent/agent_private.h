@@ -101,13 +101,14 @@ struct target {
 	uint64_t repaired;         /* when a drift was last repaired */
 	unsigned repairs_in_a_row; /* without a pause of a second in between */
 	struct loop_source *later; /* a repair put off, or a failure tried again */
-	uint64_t pause;            /* before the next try */
+	uint64_t failed, pause;    /* the last try, if it failed, and how long before the next */
 	char *failure;             /* why the last try failed; or NULL */
 
 	/* Ports whose flows are to be looked at, and the sweep that does; see sweeper.c. */
 	struct stale *stale;
 	size_t stale_count, stale_capacity;
 	struct flows *flows;
+	struct flows_count swept;
 	bool sweep_again;
 	unsigned sweep_failures; /* in a row */
 	uint64_t sweep_when;

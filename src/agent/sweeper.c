@@ -148,20 +148,28 @@ static int open_sweep(struct target *target, struct error *error)
 	if (r < 0)
 		return r;
 	target->stale_count = 0;
+	target->swept = (struct flows_count){0};
 	target->sweep_again = true;
 	return 0;
 }
 
-static void end_sweep(struct target *target)
+static void count(struct target *target)
 {
 	const struct flows_count done = flows_counted(target->flows);
 	struct metrics *metrics = &target->agent->metrics;
+	size_t removed = done.removed - target->swept.removed;
+	size_t closed = done.closed - target->swept.closed;
 
-	metrics->flows_removed += done.removed;
-	metrics->sockets_closed += done.closed;
-	if (done.removed || done.closed)
+	target->swept = done;
+	metrics->flows_removed += removed;
+	metrics->sockets_closed += closed;
+	if (removed || closed)
 		log_debug("%s: %zu stale flows removed, %zu sockets closed", target_label(target),
-			  done.removed, done.closed);
+			  removed, closed);
+}
+
+static void end_sweep(struct target *target)
+{
 	flows_close(TAKE(target->flows));
 	target->sweep_failures = 0;
 }
@@ -201,6 +209,8 @@ static void step(struct target *target)
 	if (r == 0)
 		r = flows_step(target->flows, &error);
 	took = loop_now(agent->loop) - started;
+	if (target->flows)
+		count(target);
 	if (r < 0) {
 		take_failure(target, &error);
 	} else if (r > 0) {

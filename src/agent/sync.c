@@ -30,6 +30,9 @@
 
 enum { TRIES = 8 };
 
+/* Of one commit; the others are told at debug level. */
+enum { CHANGES_TOLD = 50 };
+
 int backend_select(struct arena *arena, const struct agent *agent, const struct backend *backend,
 		   struct selection *ret)
 {
@@ -119,21 +122,28 @@ static bool is_empty(const struct verdicts *verdicts)
 static void log_changes(const struct target *target, const struct verdicts *verdicts)
 {
 	char listen[ENDPOINT_TEXT_MAX], endpoint[ENDPOINT_TEXT_MAX];
+	size_t told = 0;
 
 	for (size_t i = 0; i < verdicts->change_count; i++) {
 		const struct change *change = &verdicts->changes[i];
+		enum log_level level;
 
 		if (change->is_object) {
 			log_debug("%s: %s %s", target_label(target), verdict_name(change->verdict),
 				  change->object);
 			continue;
 		}
+		level = told++ < CHANGES_TOLD ? LOG_INFO : LOG_DEBUG;
+		if (!log_enabled(level))
+			continue;
 		listen_format(&change->listen, (enum family)change->family, listen);
-		log_info("%s: %s %s %s", target_label(target), verdict_name(change->verdict),
+		log_line(level, "%s: %s %s %s", target_label(target), verdict_name(change->verdict),
 			 listen,
 			 change->has_endpoint ? endpoint_format(&change->endpoint, endpoint)
 					      : "unavailable");
 	}
+	if (told > CHANGES_TOLD)
+		log_info("%s: and %zu more changes", target_label(target), told - CHANGES_TOLD);
 }
 
 /*

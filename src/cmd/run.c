@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -290,12 +291,24 @@ static int add_targets(struct running *running, struct error *error)
 	return 0;
 }
 
+/* A few descriptors for each namespace: as many as may be. */
+static void raise_limits(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == limit.rlim_max)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 static int start(struct running *running, struct error *error)
 {
 	int r = loop_new(&running->loop);
 
 	if (r < 0)
 		return error_set(error, r, error_class_of(r), "loop: %s", strerror(-r));
+	raise_limits();
 	if ((r = take_lock(running, error)) < 0 || (r = open_signals(running, error)) < 0 ||
 	    (r = open_agent(running, error)) < 0 || (r = open_servers(running, error)) < 0 ||
 	    (r = open_watchdog(running, error)) < 0 || (r = add_targets(running, error)) < 0)
