@@ -13,6 +13,7 @@ one image holds busybox. What dockerd starts (containerd, shims, containers)
 ends with it.
 """
 
+import contextlib
 import http.client
 import itertools
 import json
@@ -91,6 +92,12 @@ class Container:
         self._post("rename", name=name)
         self.name = name
 
+    def connect(self, network):
+        self.docker.api("POST", f"/networks/{network}/connect", {"Container": self.id})
+
+    def disconnect(self, network):
+        self.docker.api("POST", f"/networks/{network}/disconnect", {"Container": self.id})
+
     def pause(self):
         self._post("pause")
 
@@ -102,12 +109,16 @@ class Container:
 
 
 class Docker:
-    """A running engine. Usable with `with`."""
+    """A running engine. Usable with `with`.
+
+    namespace: where it runs, else in the host's; networks can be made in one of its own.
+    """
 
     image = "busybox"
 
-    def __init__(self, *flags):
+    def __init__(self, *flags, namespace=None):
         self._flags = flags
+        self._inside = ["nsenter", f"--net={namespace.path}"] if namespace else []
         # A socket's path is short, so not below a test's own directory.
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix="dgm-docker-"))
         self.socket = self.directory / "docker.sock"
@@ -127,7 +138,7 @@ class Docker:
         """Starts dockerd, and waits until it answers."""
         place = self.directory
         self._process = Process(
-            "dockerd", "--config-file", place / "config.json", "--host", self.url,
+            *self._inside, "dockerd", "--config-file", place / "config.json", "--host", self.url,
             "--data-root", place / "data", "--exec-root", place / "exec",
             "--pidfile", place / "pid", "--group", "root",
             # Nothing of the host's network is touched.
@@ -170,22 +181,24 @@ class Docker:
         root = self.directory / "root"
         (root / "bin").mkdir(parents=True)
         shutil.copy("/bin/busybox", root / "bin/busybox")
-        for name in ("cat", "env", "nc", "sh", "sleep", "wget"):
+        for name in ("cat", "env", "nc", "sh", "sleep", "true", "wget"):
             (root / "bin" / name).symlink_to("busybox")
         archive = subprocess.run(["tar", "-C", root, "-c", "."], check=True,
                                  stdout=subprocess.PIPE).stdout
         self.api("POST", f"/images/create?fromSrc=-&repo={self.image}", archive,
                  "application/x-tar", parse=False)
 
-    def create(self, name, env=(), network="none", labels=None, command=("sleep", "86400")):
-        """A container that does not run yet. env is a dictionary, or a list of strings."""
+    def create(self, name, env=(), network="none", labels=None, command=("sleep", "86400"),
+               restart="no"):
+        """A container that does not run yet. env is a dictionary, or a list of strings;
+        restart is the policy: "always" starts it with the engine."""
         if isinstance(env, dict):
             env = [f"{key}={value}" for key, value in env.items()]
         made = self.api("POST", f"/containers/create?name={name}", {
             "Image": self.image, "Cmd": list(command), "Env": list(env), "Labels": labels or {},
             # Else it takes ten seconds to end what does not care for SIGTERM.
             "StopSignal": "SIGKILL",
-            "HostConfig": {"NetworkMode": network}})
+            "HostConfig": {"NetworkMode": network, "RestartPolicy": {"Name": restart}}})
         return Container(self, name, made["Id"])
 
     def run(self, name, *arguments, **options):
@@ -197,6 +210,15 @@ class Docker:
         except Failure as failure:
             if failure.status != 404:
                 raise
+
+    @contextlib.contextmanager
+    def network(self, name, subnet):
+        """A bridge; only for an engine in a namespace of its own."""
+        assert self._inside, "bridges are not made on the host"
+        self.api("POST", "/networks/create", {
+            "Name": name, "Driver": "bridge", "IPAM": {"Config": [{"Subnet": subnet}]}})
+        yield name
+        self.api("DELETE", f"/networks/{name}")
 
     def clear(self):
         """Removes every container."""
