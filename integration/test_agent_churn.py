@@ -34,7 +34,7 @@ ROUNDS, CHECKPOINTS = 2, 2
 # Idle connections that libcurl keeps: as many as there were looks at once, and the registry's.
 CONNECTIONS = 12
 # What a second round may add to the memory that the first has left.
-GROWTH = (32 << 20) if PROGRAM == SANITIZED else (512 << 10)
+GROWTH = (32 << 20) if PROGRAM == SANITIZED else (256 << 10)
 
 
 @pytest.fixture
@@ -139,7 +139,8 @@ def everything_is_let_go_of(agent, ends):
                what="all containers to be let go of")
     assert agent.namespace_descriptors() == 0
     assert agent.metric("services") == agent.metric("namespaces") == 0
-    wait_until(lambda: not cables(ends), deadline=30, what="the namespaces to be gone")
+    # One worker of the kernel takes all namespaces of the machine apart, in turn.
+    wait_until(lambda: not cables(ends), deadline=120, what="the namespaces to be gone")
 
 
 def test_agent_is_exact_under_churn_and_gives_everything_back(docker, etcd, follow, oracle,
@@ -175,7 +176,7 @@ def test_agent_churn_would_see_a_namespace_kept_alive(docker, namespaces):
         container.remove()
         with pytest.raises(AssertionError, match="in vain"):
             wait_until(lambda: not cables(ends), deadline=1)
-    wait_until(lambda: not cables(ends), deadline=30, what="the namespace to be gone")
+    wait_until(lambda: not cables(ends), deadline=120, what="the namespace to be gone")
 
 
 # No lost start
@@ -206,7 +207,7 @@ def test_agent_misses_no_start_while_the_stream_of_events_breaks(docker, etcd, f
         for number in range(max(1, TIMES // 10)):
             web = docker.create(f"web{number}", env={"BACKEND_WEB": f"web;{number + 81}"})
             broken = relay.broken
-            relay.break_at(moment)
+            relay.break_at(moment, alone=number % 2)
             with beside(web.start):
                 # Those of a session's beginning come with the next one.
                 if moment.startswith(("version", "events", "list")):

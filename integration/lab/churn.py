@@ -166,11 +166,11 @@ class Worker:
     # Deeds
 
     def _attach(self, container):
-        """A cable to `ends`; a container that has ended has no use for one."""
+        """A cable to `ends`. It needs a route of its own, so it is an event, too."""
         pid = container.pid
-        if pid:
-            run("ip", "link", "add", f"w{self._number}-{next(self._count)}", "netns", self._ends,
-                "type", "veth", "peer", "name", "eth0", "netns", pid, check=False)
+        run("ip", "link", "add", f"w{self._number}-{next(self._count)}", "netns", self._ends,
+            "type", "veth", "peer", "name", "eth0", "netns", pid)
+        run("nsenter", f"--net=/proc/{pid}/ns/net", "ip", "link", "set", "eth0", "up")
 
     def _start(self):
         dice = self._dice

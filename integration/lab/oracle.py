@@ -34,21 +34,23 @@ Descriptor = collections.namedtuple("Descriptor", "key tags port proto")
 
 
 class Rules:
-    """shares: {"127.0.0.1:80/tcp": {"10.0.0.1:7000": slots}}; unavailable: {"[::1]:80/tcp"}."""
+    """shares: {"127.0.0.1:80/tcp": {"10.0.0.1:7000": slots}}; unavailable: {"[::1]:80/tcp"}.
 
-    def __init__(self, shares=None, unavailable=()):
-        self.shares, self.unavailable = shares or {}, set(unavailable)
+    amiss: what else the namespace lacks, or has and should not, in words.
+    """
+
+    def __init__(self, amiss=()):
+        self.shares, self.unavailable, self.amiss = {}, set(), list(amiss)
 
     def __eq__(self, other):
-        return (self.shares, self.unavailable) == (other.shares, other.unavailable)
-
-    def __bool__(self):
-        return bool(self.shares or self.unavailable)
+        return (self.shares, self.unavailable, self.amiss) == (
+            other.shares, other.unavailable, other.amiss)
 
     def __repr__(self):
         lines = [f"{listen} -> {dict(sorted(shares.items()))}"
                  for listen, shares in sorted(self.shares.items())]
-        return "\n".join(lines + [f"{listen} unavailable" for listen in sorted(self.unavailable)])
+        return "\n".join(lines + [f"{listen} unavailable" for listen in sorted(self.unavailable)] +
+                         self.amiss)
 
 
 def listen_text(family, port, proto):
@@ -184,13 +186,14 @@ def rules_of(descriptors, documents):
 # What stands
 
 def _elements(ruleset):
-    """The elements of each map and set, by its name."""
-    found = {}
-    for entry in ruleset["nftables"]:
-        for kind in ("map", "set"):
-            if kind in entry:
-                found[entry[kind]["name"]] = entry[kind].get("elem", [])
-    return found
+    """The elements of each map and set of our table, by its name; None where there is none."""
+    found, stands = {}, False
+    for (kind, entry), in (each.items() for each in ruleset["nftables"]):
+        if kind == "table":
+            stands = stands or (entry["family"], entry["name"]) == ("inet", "dragoman")
+        if kind in ("map", "set") and (entry["family"], entry["table"]) == ("inet", "dragoman"):
+            found[entry["name"]] = entry.get("elem", [])
+    return found if stands else None
 
 
 def _listen(family, key):
@@ -214,21 +217,37 @@ def _shares(found, family):
     return {listen: dict(collections.Counter(each.values())) for listen, each in slots.items()}
 
 
+_LOOK = """nft -j list ruleset && ip -j link && ip -6 route show table local && echo &&
+cd /proc/sys/net && grep . ipv6/conf/*/disable_ipv6 ipv4/conf/all/route_localnet"""
+
+
+def _amiss(links, routes, sysctls, stands):
+    """What is wrong besides the table: a route to ::1 for each link, and route_localnet."""
+    def has_ipv6(name):
+        return sysctls.get(f"ipv6/conf/{name}/disable_ipv6") == "0"
+
+    wanted = {link["ifname"] for link in json.loads(links) if "UP" in link["flags"] and
+              "LOOPBACK" not in link["flags"] and has_ipv6(link["ifname"])}
+    wanted = wanted if stands and has_ipv6("lo") else set()
+    found = {match[1] for match in re.finditer(r"^local ::1 dev (\S+) .*$", routes, re.MULTILINE)}
+    words = [f"route to ::1 of {name}" for name in sorted(wanted ^ (found - {"lo"}))]
+    if (sysctls["ipv4/conf/all/route_localnet"] == "1") != stands:
+        words.append("route_localnet")
+    return words
+
+
 def rules_found(pid):
-    """What nft -j tells of the namespace of a process; empty where there is no table of ours."""
-    listed = run("nsenter", f"--net=/proc/{pid}/ns/net", "nft", "-j", "list", "ruleset")
-    ruleset = json.loads(listed.stdout)
-    ruleset["nftables"] = [entry for entry in ruleset["nftables"] if any(
-        isinstance(each, dict) and each.get("table") == "dragoman" and each["family"] == "inet"
-        for each in entry.values())]
-    if not ruleset["nftables"]:
-        return Rules()
-    found = _elements(ruleset)
-    rules = Rules()
-    for family in _FAMILIES:
-        rules.shares.update(_shares(found, family))
+    """What stands in the namespace of a process, as nft -j and ip tell it."""
+    said = run("nsenter", f"--net=/proc/{pid}/ns/net", "sh", "-c", _LOOK).stdout
+    ruleset, links, rest = said.split("\n", 2)
+    routes, sysctls = rest.rsplit("\n\n", 1) if "\n\n" in rest else ("", rest)
+    sysctls = dict(line.split(":", 1) for line in sysctls.split("\n") if line)
+    elements = _elements(json.loads(ruleset))
+    rules = Rules(_amiss(links, routes, sysctls, elements is not None))
+    for family in _FAMILIES if elements is not None else ():
+        rules.shares.update(_shares(elements, family))
         rules.unavailable.update(_listen(family, each["concat"])
-                                 for each in found[f"unavailable{family}"])
+                                 for each in elements[f"unavailable{family}"])
     return rules
 
 

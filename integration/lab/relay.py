@@ -3,10 +3,12 @@
 
     with Relay(docker.socket) as relay:
         relay.break_at("event")          # once, with the next event
+        relay.break_at("look", alone=True)
         relay.break_now()
 
-To break is what an engine's death looks like: every connection ends, and what
-was on its way is lost; the next one is relayed again. Moments:
+To break is what an engine's death looks like: every connection ends (or, alone,
+just that one), and what was on its way is lost; the next one is relayed again.
+Moments:
 
     version, events, list, look    such a request has come, and is not passed on
     ... answer                     its answer has come, and is not passed on
@@ -86,7 +88,7 @@ class Relay:
         self.url = f"unix://{self.socket}"
         self.broken = 0
         self._connections, self._lock = set(), threading.RLock()
-        self._moment = None
+        self._moment, self._alone = None, False
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(self.socket))
         self._listener.listen(64)
@@ -108,9 +110,9 @@ class Relay:
             with self._lock:
                 self._connections.add(_Connection(self, client, engine))
 
-    def break_at(self, moment):
+    def break_at(self, moment, alone=False):
         assert moment in MOMENTS, moment
-        self._moment = moment
+        self._moment, self._alone = moment, alone
 
     def is_set(self, moment):
         return self._moment == moment
@@ -121,7 +123,9 @@ class Relay:
             if self._moment != moment:
                 return
             self._moment = None
-        self.break_now()
+            self.broken += self._alone
+        if not self._alone:
+            self.break_now()
         raise ConnectionResetError
 
     def break_now(self):
