@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Fixtures of the integration tests. They need root, nftables, iproute2, etcd and Docker.
+"""Fixtures of the integration tests. They need root, nftables, iproute2, etcd, Docker and Podman.
 
 A test reads: these endpoints answer, this stands in the registry, this
 command ran; so these connections went there. `laboratory` is the usual
@@ -15,6 +15,8 @@ from lab.command import Dragoman
 from lab.docker import Docker
 from lab.etcd import Etcd
 from lab.namespaces import Namespaces
+from lab.podman import Podman
+from lab.releases import Releases
 
 
 def pytest_sessionstart(session):
@@ -68,6 +70,34 @@ def etcd(etcd_server):
 
 
 @pytest.fixture(scope="session")
+def releases():
+    """Programs of the other Debian release."""
+    with Releases() as unpacked:
+        yield unpacked
+
+
+@pytest.fixture(scope="session", params=[12, 13], ids=["etcd-3.4", "etcd-3.5"])
+def etcd_program(request, releases):
+    """The etcd of Debian 12, and that of Debian 13."""
+    if request.param == releases.host:
+        return "etcd"
+    return releases.program("etcd-server", "usr/bin/etcd", request.param)
+
+
+@pytest.fixture(scope="session")
+def each_etcd_server(etcd_program):
+    with Etcd(program=etcd_program) as server:
+        yield server
+
+
+@pytest.fixture
+def each_etcd(each_etcd_server):
+    """An etcd of either release that holds nothing."""
+    each_etcd_server.clear()
+    return each_etcd_server
+
+
+@pytest.fixture(scope="session")
 def etcd_tls_server():
     with Etcd(tls=True) as server:
         yield server
@@ -104,6 +134,25 @@ def docker(docker_server):
     """A Docker engine of our own without containers; those that a test makes are removed."""
     yield docker_server
     docker_server.clear()
+
+
+@pytest.fixture(scope="session")
+def podman_server():
+    with Podman() as server:
+        yield server
+
+
+@pytest.fixture
+def podman(podman_server):
+    """The same of Podman's socket."""
+    yield podman_server
+    podman_server.clear()
+
+
+@pytest.fixture(params=["docker", "podman"])
+def engine(request):
+    """A Docker engine, and Podman's socket."""
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * straddle ROUNDS [until-failure]
+ * straddle ROUNDS [until-failure | new-chains]
  *
  * Theory of operation: runs inside a network namespace that has the addresses
  * 10.88.0.1 to 10.88.0.3. One thread, on one CPU, shrinks a service from three
@@ -14,7 +14,10 @@
  * Before it begins it makes all chains, says "ready" and waits for a line of
  * input, so that a test can add counters to the table, or take rules out of
  * it. At the end it prints what it counted as one JSON object. With
- * `until-failure` it ends at the first connection that failed.
+ * `until-failure` it ends at the first connection that failed. With `new-chains`
+ * a round goes from three endpoints to one, to two, and to three again: each
+ * time the chain that the service goes to is a new one, since it was out of use
+ * for two transactions.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -39,6 +42,7 @@ enum {
 	LISTEN_PORT = 8080,
 	ENDPOINT_PORT = 9090,
 	ENDPOINTS = 3,
+	BEYOND = ENDPOINTS, /* left out: all from this much less on */
 	BACKLOG = 4096,
 	ROUNDS_MAX = 10000000
 };
@@ -59,6 +63,7 @@ struct writer {
 	struct ruleset_service service;
 	struct ruleset desired;
 	struct share shares[ENDPOINTS];
+	bool new_chains;
 	unsigned long commits, conflicts; /* a conflict is a commit that was tried again */
 };
 
@@ -181,12 +186,16 @@ static int open_kernel(struct kernel **ret, struct error *error)
 	return r < 0 ? r : kernel_open(&netns, ret, error);
 }
 
-/* All three endpoints, or, with one left out, the others. */
+/*
+ * All three endpoints, or, with one left out, the others; or those below a
+ * number.
+ */
 static void choose(struct writer *writer, unsigned left_out)
 {
+	unsigned end = left_out > BEYOND ? left_out - BEYOND : ENDPOINTS;
 	size_t chosen = 0;
 
-	for (unsigned i = 0; i < ENDPOINTS; i++) {
+	for (unsigned i = 0; i < end; i++) {
 		if (i != left_out)
 			writer->shares[chosen++] = (struct share){
 				.endpoint = {.family = FAMILY_IPV4,
@@ -248,6 +257,22 @@ static int shrink_and_grow(struct writer *writer, unsigned long round, struct er
 	return r < 0 ? r : commit(writer, ENDPOINTS, error);
 }
 
+/* One, two and three endpoints: with those left out that are beyond. */
+static int through_new_chains(struct writer *writer, struct error *error)
+{
+	int r = 0;
+
+	for (unsigned endpoints = 1; endpoints <= ENDPOINTS && r == 0; endpoints++)
+		r = commit(writer, BEYOND + endpoints, error);
+	return r;
+}
+
+static int change(struct writer *writer, unsigned long round, struct error *error)
+{
+	return writer->new_chains ? through_new_chains(writer, error)
+				  : shrink_and_grow(writer, round, error);
+}
+
 /* --- Both ------------------------------------------------------------------- */
 
 static double now(void)
@@ -282,7 +307,7 @@ static int run(struct writer *writer, struct client *client, unsigned long round
 	if (r < 0)
 		return die("pthread_create", r);
 	while (r == 0 && round < rounds && !(until_failure && failures(client)))
-		r = shrink_and_grow(writer, round++, &error);
+		r = change(writer, round++, &error);
 	/* Those on their way count too, so that the rate is of all this time. */
 	atomic_store(&client->stop, true);
 	(void)pthread_join(client->thread, NULL);
@@ -344,10 +369,12 @@ int main(int argc, char **argv)
 	size_t cpus[2] = {0};
 	int r;
 
-	if (argc < 2 || text_parse_number(argv[1], strlen(argv[1]), ROUNDS_MAX, &rounds) < 0) {
-		(void)fprintf(stderr, "usage: straddle ROUNDS [until-failure]\n");
+	if (argc < 2 || argc > 3 ||
+	    text_parse_number(argv[1], strlen(argv[1]), ROUNDS_MAX, &rounds) < 0) {
+		(void)fprintf(stderr, "usage: straddle ROUNDS [until-failure | new-chains]\n");
 		return 2;
 	}
+	writer.new_chains = argc > 2 && strcmp(argv[2], "new-chains") == 0;
 	r = two_cpus(cpus);
 	if (r < 0)
 		return die("two CPUs are needed", r);

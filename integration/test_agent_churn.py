@@ -16,6 +16,7 @@ import time
 import pytest
 
 from lab.agent import Agent
+from lab.breakable import MOMENTS, BreakableEngine
 from lab.churn import Churn
 from lab.command import PROGRAM
 from lab.docker import Docker
@@ -24,7 +25,6 @@ from lab.memcheck import SANITIZED
 from lab.namespaces import Namespace
 from lab.oracle import Oracle
 from lab.processes import run
-from lab.relay import MOMENTS, Relay
 from lab.traffic import connect, serve
 from lab.waiting import wait_until
 
@@ -202,7 +202,7 @@ def test_agent_misses_no_start_while_the_stream_of_events_breaks(docker, etcd, f
                                                                  moment):
     etcd.endpoint("/services/web/0", "10.77.0.1", 7000)
     before = docker.run("before", env={"BACKEND_WEB": "web;80"})
-    with Relay(docker.socket) as relay:
+    with BreakableEngine(docker.socket) as relay:
         agent = follow(relay)
         for number in range(max(1, TIMES // 10)):
             web = docker.create(f"web{number}", env={"BACKEND_WEB": f"web;{number + 81}"})

@@ -1,21 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""The agent and the containers of a real Docker engine."""
+"""The agent and the containers of a real engine: Docker's, and what Podman has to be like it in."""
 
 import contextlib
 import pathlib
-import re
 
 import pytest
 
 from lab.agent import Agent
 from lab.docker import Docker
+from lab.followed import CACHE, DB, WEB, leads, names, notes, rules, wait_for
 from lab.processes import run as command
 from lab.waiting import wait_until
-
-WEB, CACHE, DB = "127.0.0.1:80", "127.0.0.1:6379", "127.0.0.1:3306"
-_SLOT = re.compile(r"(127\.0\.0\.1) \. (?:tcp|6) \. (\d+) \. \d+ counter packets \d+ bytes \d+ : "
-                   r"([0-9.]+) \. (\d+)")
-
 
 @pytest.fixture
 def services(etcd):
@@ -34,49 +29,17 @@ def follow(services):
         yield start
 
 
-def rules(container):
-    """Where its ports lead, or None where there is no table of ours."""
-    inside = ("nsenter", f"--net=/proc/{container.pid}/ns/net", "nft", "-n", "list")
-    if "table inet dragoman" not in command(*inside, "tables").stdout:
-        return None
-    text = re.sub(r"\s+", " ", command(*inside, "map", "inet", "dragoman", "endpoints4").stdout)
-    return {f"{found[1]}:{found[2]}": f"{found[3]}:{found[4]}" for found in _SLOT.finditer(text)}
-
-
-def leads(*numbers):
-    """What rules() are of web, cache, db, where those are 1, 2, 3."""
-    return {(WEB, CACHE, DB)[number - 1]: f"10.77.0.{number}:7000" for number in numbers}
-
-
-def wait_for(container, *numbers):
-    wait_until(lambda: rules(container) == leads(*numbers), 30,
-               what=f"rules of {container}: {leads(*numbers)}")
-
-
-def names(agent):
-    """The containers that it knows, by namespace (None: left alone)."""
-    found = {}
-    for each in agent.status()["namespaces"]:
-        found.setdefault(each["netns"], set()).update(one["name"] for one in each["containers"])
-    return found
-
-
-def notes(agent):
-    return {each["containers"][0]["name"]: each["note"]
-            for each in agent.status()["namespaces"] if each["netns"] is None}
-
-
-def test_agent_gives_a_container_its_rules_when_it_starts(docker, follow, services):
-    agent = follow(docker)
+def test_agent_gives_a_container_its_rules_when_it_starts(engine, follow, services):
+    agent = follow(engine)
     usual = agent.namespace_descriptors()
     assert usual == 0
-    web = docker.run("web", env={"BACKEND_WEB": "web;80", "BACKEND_BAD": "web;http", "HOME": "/"})
+    web = engine.run("web", env={"BACKEND_WEB": "web;80", "BACKEND_BAD": "web;http", "HOME": "/"})
     wait_for(web, 1)
     known = agent.namespace(web.inode)
     assert known["containers"] == [{"id": web.id, "name": "web"}]
     assert {one["variable"]: one["state"] for one in known["backends"]} == {
         "BACKEND_WEB": "ready", "BACKEND_BAD": "invalid"}
-    plain = docker.run("plain")
+    plain = engine.run("plain")
     wait_until(lambda: plain.inode in names(agent), what="the plain one to be known")
     assert rules(plain) is None
     services.endpoint("/services/web/0", "10.77.0.9", "7000")
@@ -90,28 +53,28 @@ def test_agent_gives_a_container_its_rules_when_it_starts(docker, follow, servic
     wait_until(lambda: rules(web) == {WEB: "10.77.0.9:7000"}, what="rules of the next start")
 
 
-def test_agent_finds_containers_that_run_before_it(docker, follow):
-    web = docker.run("web", env={"BACKEND_WEB": "web;80"})
-    db = docker.run("db", env={"BACKEND_DB": "db;3306"})
-    docker.create("idle", env={"BACKEND_DB": "db;3306"})
-    agent = follow(docker)
+def test_agent_finds_containers_that_run_before_it(engine, follow):
+    web = engine.run("web", env={"BACKEND_WEB": "web;80"})
+    db = engine.run("db", env={"BACKEND_DB": "db;3306"})
+    engine.create("idle", env={"BACKEND_DB": "db;3306"})
+    agent = follow(engine)
     # Ready means that all of them are done.
     assert rules(web) == leads(1) and rules(db) == leads(3)
     assert names(agent) == {web.inode: {"web"}, db.inode: {"db"}}
     agent.kill()
-    third = docker.run("third", env={"BACKEND_CACHE": "cache;6379"})
+    third = engine.run("third", env={"BACKEND_CACHE": "cache;6379"})
     agent.start()
     assert rules(third) == leads(2)
     assert agent.metric("commits_total") == 1
 
 
-def test_agent_containers_that_share_a_namespace_are_one_target(docker, follow):
-    agent = follow(docker)
-    first = docker.run("first", env={"BACKEND_WEB": "web;80"})
+def test_agent_containers_that_share_a_namespace_are_one_target(engine, follow):
+    agent = follow(engine)
+    first = engine.run("first", env={"BACKEND_WEB": "web;80"})
     wait_for(first, 1)
-    second = docker.run("second", env={"BACKEND_CACHE": "cache;6379"}, network="container:first")
+    second = engine.run("second", env={"BACKEND_CACHE": "cache;6379"}, network="container:first")
     wait_for(first, 1, 2)
-    third = docker.run("third", env={"BACKEND_DB": "db;3306", "BACKEND_WEB": "cache;80"},
+    third = engine.run("third", env={"BACKEND_DB": "db;3306", "BACKEND_WEB": "cache;80"},
                        network="container:second")
     wait_for(first, 1, 2, 3)
     assert names(agent) == {first.inode: {"first", "second", "third"}}
@@ -126,15 +89,15 @@ def test_agent_containers_that_share_a_namespace_are_one_target(docker, follow):
                what="what is left of the third")
 
 
-def test_agent_leaves_those_alone_that_are_to_be(docker, follow):
-    docker.run("hosts", env={"BACKEND_WEB": "web;80"}, network="host")
-    agent = follow(docker)
-    out = docker.run("out", env={"BACKEND_WEB": "web;80"}, labels={"dragoman.enable": "false"})
+def test_agent_leaves_those_alone_that_are_to_be(engine, follow):
+    engine.run("hosts", env={"BACKEND_WEB": "web;80"}, network="host")
+    agent = follow(engine)
+    out = engine.run("out", env={"BACKEND_WEB": "web;80"}, labels={"dragoman.enable": "false"})
     wait_until(lambda: set(notes(agent)) == {"hosts", "out"}, what="both to be noted")
     assert "host's own network namespace" in notes(agent)["hosts"]
     assert "dragoman.enable" in notes(agent)["out"]
     assert rules(out) is None
-    beside = docker.run("beside", env={"BACKEND_CACHE": "cache;6379"}, network="container:out")
+    beside = engine.run("beside", env={"BACKEND_CACHE": "cache;6379"}, network="container:out")
     wait_for(beside, 2)
     assert agent.namespace_descriptors() > 0
     beside.kill()
@@ -143,9 +106,9 @@ def test_agent_leaves_those_alone_that_are_to_be(docker, follow):
     wait_until(lambda: set(notes(agent)) == {"hosts"}, what="its note to go")
 
 
-def test_agent_targets_by_hand_and_containers_meet_in_one_namespace(docker, follow):
-    web = docker.run("web", env={"BACKEND_WEB": "web;80"})
-    agent = follow(docker, "--pid", web.pid, "-b", "CACHE=cache;6379")
+def test_agent_targets_by_hand_and_containers_meet_in_one_namespace(engine, follow):
+    web = engine.run("web", env={"BACKEND_WEB": "web;80"})
+    agent = follow(engine, "--pid", web.pid, "-b", "CACHE=cache;6379")
     assert rules(web) == leads(1, 2)
     assert len(agent.status()["namespaces"]) == 1
     web.restart()

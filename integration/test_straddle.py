@@ -102,6 +102,19 @@ def lose_none(namespaces):
         return result
 
 
+def test_straddle_of_new_chains_loses_no_connection(namespaces):
+    """A chain has no rules yet for a packet that met the commit which made it."""
+    fast_enough(lambda: lose_none_to_new_chains(namespaces))
+
+
+def lose_none_to_new_chains(namespaces):
+    with straddle(namespaces, 5000, "new-chains") as (_, program):
+        result = finish(program)
+        assert result["rounds"] == 5000 and result["commits"] >= 15000, result
+        assert failures(result) == 0, result
+        return result
+
+
 def test_straddle_without_the_second_rule_connections_are_lost(namespaces):
     with straddle(namespaces, 200000, "until-failure") as (namespace, program):
         for chain in CHAINS:

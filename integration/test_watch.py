@@ -19,6 +19,7 @@ from lab.etcd import Etcd
 from lab.probes import probe
 from lab.processes import Process
 from lab.registries import REGISTRIES
+from lab.relay import Relay
 from lab.waiting import wait_until
 
 
@@ -43,6 +44,10 @@ class Follower:
 
     def resync(self):
         self._probe.write_line("resync")
+
+    def be_patient(self, seconds):
+        """How long the next stream may be quiet before it is asked; after twice that it is left."""
+        self._probe.write_line(f"patience {seconds}")
 
     def read(self, deadline=10.0):
         """Takes in the next line."""
@@ -91,8 +96,10 @@ class Follower:
 def follow():
     """follow(url, "/services/app"...): a follower that knows them already."""
     with contextlib.ExitStack() as stack:
-        def start(url, *keys, user=()):
+        def start(url, *keys, user=(), patience=None):
             follower = stack.enter_context(contextlib.closing(Follower(url, *user)))
+            if patience:
+                follower.be_patient(patience)
             follower.add(*keys)
             follower.until(lambda own: set(own.documents) == set(keys) and own.state == "live")
             return follower
@@ -105,9 +112,9 @@ def registry(request, etcd, tmp_path):
 
 
 @pytest.fixture
-def own_etcd():
-    """An etcd that may be stopped."""
-    with Etcd() as server:
+def own_etcd(etcd_program):
+    """An etcd that may be stopped, of either release."""
+    with Etcd(program=etcd_program) as server:
         yield server
 
 
@@ -169,26 +176,31 @@ def test_watch_resync_tells_everything_whole(registry, follow):
     assert all(update["whole"] for update in follower.updates)
 
 
-def test_watch_event_arrives_within_50_ms(etcd, follow):
-    for url, put in ((etcd.url, etcd.put), (etcd.url_v2, etcd.put_v2)):
-        follower = follow(url, "/services/app")
-        taken = []
-        # The best of five: the machine may be busy with something else.
-        for number in range(5):
-            started = time.monotonic_ns()
-            put("/services/app/first", str(number))
-            follower.until_holds("/services/app", {"/services/app/first": str(number)})
-            taken.append(follower.updates[-1]["received"] - started)
-        assert min(taken) < 50e6, taken
+@pytest.mark.parametrize("api", ["v3", "v2"])
+def test_watch_event_arrives_within_50_ms(each_etcd, follow, api):
+    """The first one within a second: etcd's gateway may keep back a stream's first 256 KiB."""
+    url, put = ((each_etcd.url, each_etcd.put) if api == "v3"
+                else (each_etcd.url_v2, each_etcd.put_v2))
+    follower = follow(url, "/services/app")
+    taken = []
+    # The best of five: the machine may be busy with something else.
+    for number in range(5):
+        started = time.monotonic_ns()
+        put("/services/app/first", str(number))
+        follower.until_holds("/services/app", {"/services/app/first": str(number)})
+        taken.append((follower.updates[-1]["received"] - started) / 1e6)
+    print(f"etcd {each_etcd.version}, {api}: events after",
+          ", ".join(f"{each:.1f}" for each in taken), "ms")
+    assert taken[0] < 1000 and min(taken) < 50, taken
 
 
 # etcd
 
-def test_watch_of_a_burst_ends_exact(etcd, follow):
+def test_watch_of_a_burst_ends_exact(each_etcd, follow):
     """A transaction may put a key once only: fifty keys in each."""
-    follower = follow(etcd.url, "/services/app")
+    follower = follow(each_etcd.url, "/services/app")
     for start in range(0, 10000, 50):
-        etcd.put_many((f"/services/app/{number}", str(start + number)) for number in range(50))
+        each_etcd.put_many((f"/services/app/{number}", str(start + number)) for number in range(50))
     follower.until_holds("/services/app", {f"/services/app/{number}": str(9950 + number)
                                            for number in range(50)}, deadline=60)
     counts = follower.counts()
@@ -260,6 +272,47 @@ def test_watch_over_a_compaction_while_away_reads_anew(own_etcd, follow):
     follower.until_holds("/services/app", {"/services/app/a": "9"})
     counts = follower.counts()
     assert counts["compactions"] == 1 and counts["reads"] == 2
+
+
+def test_watch_of_a_large_past_comes_in_fragments_and_is_told_as_one(own_etcd, follow):
+    """etcd cuts what it sends after some 2 MiB, and takes 1.5 MiB in one transaction."""
+    documents = [(f"/services/app/{number}", str(number) * 60000) for number in range(10)]
+    with Relay(own_etcd.address) as first, Relay(own_etcd.address) as second:
+        follower = follow(f"etcd://{first.address},{second.address}", "/services/app")
+        follower.signal(signal.SIGSTOP)
+        first.cut()
+        for mark in "abcd":
+            own_etcd.put_many((key, value + mark) for key, value in documents)
+        follower.signal(signal.SIGCONT)
+        follower.until_holds("/services/app", {key: value + "d" for key, value in documents})
+        assert b'"fragment":true' in second.answered
+    # The first was before.
+    assert len(follower.updates) == 2 and follower.counts()["reads"] == 1
+
+
+def test_watch_that_is_quiet_asks_for_a_sign_of_life_and_stays(own_etcd, follow):
+    with Relay(own_etcd.address) as relay:
+        follower = follow(f"etcd://{relay.address}", "/services/app", patience=0.3)
+        own_etcd.put("/services/app/a", "one")
+        follower.until_holds("/services/app", {"/services/app/a": "one"})
+        wait_until(lambda: relay.asked.count(b"progress_request") >= 5, what="five requests")
+        own_etcd.put("/services/app/a", "two")
+        follower.until_holds("/services/app", {"/services/app/a": "two"})
+        counts = follower.counts()
+        assert counts["errors"] == 0 and counts["reconnects"] == 0 and counts["reads"] == 1
+
+
+def test_watch_that_goes_silent_is_left_for_the_next_host(own_etcd, follow):
+    with Relay(own_etcd.address) as first, Relay(own_etcd.address) as second:
+        follower = follow(f"etcd://{first.address},{second.address}", "/services/app",
+                          patience=0.1)
+        own_etcd.put("/services/app/a", "one")
+        follower.until_holds("/services/app", {"/services/app/a": "one"})
+        first.hang()
+        own_etcd.put("/services/app/a", "two")
+        follower.until(lambda own: own.state == "lost")
+        follower.until_holds("/services/app", {"/services/app/a": "two"})
+        assert second.connections > 0 and follower.counts()["reads"] == 1
 
 
 def test_watch_of_fifty_services_is_one_stream(own_etcd, follow):

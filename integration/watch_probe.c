@@ -5,7 +5,9 @@
  * Theory of operation: follows services of a registry through the program's
  * own watch, and prints each update and each change of state as one JSON line.
  * What it follows comes by lines of input: "add KEY", "remove KEY", "resync",
- * and "counts", which prints those. It ends with its input.
+ * and "counts", which prints those. "patience SECONDS" shortens the times after
+ * which a quiet stream is asked for a sign of life and, twice that, given up.
+ * It ends with its input.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,6 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "../src/registry/watch_private.h"
 #include "dragoman/base/memory.h"
 #include "dragoman/base/text.h"
 #include "dragoman/registry/watch.h"
@@ -84,12 +87,20 @@ static void print_counts(const struct probe *probe)
 			"revision", (json_int_t)counts.revision));
 }
 
+static void set_patience(struct registry_watch *watch, const char *seconds)
+{
+	watch->times.quiet = (uint64_t)(strtod(seconds, NULL) * 1e9);
+	watch->times.silence = 2 * watch->times.quiet;
+}
+
 static void obey(struct probe *probe, const char *command)
 {
 	if (strncmp(command, "add ", 4) == 0)
 		(void)registry_watch_add(probe->watch, command + 4);
 	else if (strncmp(command, "remove ", 7) == 0)
 		registry_watch_remove(probe->watch, command + 7);
+	else if (strncmp(command, "patience ", 9) == 0)
+		set_patience(probe->watch, command + 9);
 	else if (strcmp(command, "resync") == 0)
 		registry_watch_resync(probe->watch);
 	else if (strcmp(command, "counts") == 0)

@@ -19,6 +19,7 @@
 
 #include <cmocka.h>
 
+#include "dragoman/model/standing.h"
 #include "kernel_lab.h"
 #include "plan_model.h"
 
@@ -157,6 +158,78 @@ static void test_counters_count_and_survive_a_move_and_a_rebuild(void **state)
 		lab_commit(lab);
 		lab_read(lab);
 		assert_int_equal(count_packets(&lab->observed), kept);
+	}
+}
+
+/* As planned from memory: the first of three endpoints leaves, the last takes its slot. */
+static void plan_part(struct lab *lab, struct standing *standing, struct ruleset *desired)
+{
+	const struct listen listen = desired->services[0].listen;
+	struct observed view;
+
+	assert_int_equal(standing_take(standing, &lab->observed), 0);
+	assert_int_equal(standing_view(standing, lab->arena, &listen, 1, &view), 0);
+	view.generation = lab->observed.generation;
+	desired->services[0].shares[FAMILY_IPV4]++;
+	desired->services[0].share_count[FAMILY_IPV4]--;
+	assert_int_equal(plan_make(lab->arena, desired, &view, PLAN_PART, &lab->verdicts), 0);
+}
+
+static uint64_t packets_of(const struct observed *observed, const struct endpoint *endpoint)
+{
+	for (size_t i = 0; i < observed->endpoint_count; i++) {
+		if (endpoint_compare(&observed->endpoints[i].endpoint, endpoint) == 0)
+			return observed->endpoints[i].packets;
+	}
+	return UINT64_MAX;
+}
+
+static void test_counter_that_moves_is_read_where_it_is_not_known(void **state)
+{
+	CLEANUP(standing_freep) struct standing *standing = standing_new();
+	struct lab *lab = *state;
+	struct ruleset desired = lab_service(lab, FAMILY_IPV4, 3);
+	struct share *shares = desired.services[0].shares[FAMILY_IPV4];
+	uint64_t kept[2];
+
+	desired.services[0].listen.protocol = PROTOCOL_UDP;
+	lab_run("ip addr add 10.0.0.254/24 dev d0");
+	lab_sync(lab, &desired);
+	knock(80, 300);
+	lab_read(lab);
+	kept[0] = packets_of(&lab->observed, &shares[1].endpoint);
+	kept[1] = packets_of(&lab->observed, &shares[2].endpoint);
+	plan_part(lab, standing, &desired);
+	assert_int_equal(kernel_read_counters(lab->kernel, &lab->verdicts, &lab->error), 0);
+	lab_commit(lab);
+	lab_plan(lab, &desired);
+	assert_true(lab_is_empty(&lab->verdicts));
+	assert_int_equal(packets_of(&lab->observed, &shares[1].endpoint), kept[0]);
+	assert_int_equal(packets_of(&lab->observed, &shares[2].endpoint), kept[1]);
+	assert_in_range(kept[1], 40, 160);
+}
+
+static void test_counter_of_another_generation_is_a_conflict(void **state)
+{
+	CLEANUP(standing_freep) struct standing *standing = standing_new();
+	static const char *const hands[] = {
+		"nft add table inet other",
+		"nft delete element inet dragoman endpoints4 '{ 127.0.0.1 . tcp . 80 . 2 }'",
+		"nft delete table inet dragoman",
+	};
+	struct lab *lab = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(hands); i++) {
+		struct ruleset desired = lab_service(lab, FAMILY_IPV4, 3);
+
+		lab_sync(lab, &desired);
+		plan_part(lab, standing, &desired);
+		lab_run(hands[i]);
+		assert_int_equal(kernel_read_counters(lab->kernel, &lab->verdicts, &lab->error),
+				 -EAGAIN);
+		assert_int_equal(lab->error.class, ERROR_CONFLICT);
+		assert_string_equal(lab->error.message,
+				    "the ruleset has changed since it was read");
 	}
 }
 
@@ -331,6 +404,8 @@ int main(void)
 		lab_test(test_read_without_ipv6_wants_no_routes),
 		lab_test(test_useless_routes_of_ours_are_removed),
 		lab_test(test_counters_count_and_survive_a_move_and_a_rebuild),
+		lab_test(test_counter_that_moves_is_read_where_it_is_not_known),
+		lab_test(test_counter_of_another_generation_is_a_conflict),
 		lab_test(test_commit_after_another_is_a_conflict),
 		lab_test(test_flush_removes_the_table_last),
 		lab_test(test_commit_of_the_same_twice_is_refused_whole),

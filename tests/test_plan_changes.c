@@ -84,6 +84,8 @@ static void test_saved_localnet_is_what_was_found_before_us(void **state)
 		{"nobody was here, off", false, false, false, -1, 0, 0, -1},
 		{"nobody was here, on", false, false, false, -1, 1, 1, -1},
 		{"our table is gone, our routes tell", false, false, true, -1, 1, 0, 0},
+		{"our table is gone, somebody remembers off", false, false, false, 0, 1, 0, 0},
+		{"our table is gone, somebody remembers on", false, false, false, 1, 1, 1, -1},
 		{"remembered on", true, true, false, 1, 1, 1, -1},
 		{"remembered off", true, true, false, 0, 1, 0, 0},
 		{"the comment is gone", true, true, true, -1, 1, 0, 0},

@@ -339,7 +339,7 @@ static char *contents(FILE *file)
 	char buffer[65536];
 	size_t length;
 
-	rewind(file);
+	assert_int_equal(fseek(file, 0, SEEK_SET), 0);
 	length = fread(buffer, 1, sizeof(buffer) - 1, file);
 	buffer[length] = '\0';
 	(void)fclose(file);

@@ -65,11 +65,11 @@ class _Connection(http.client.HTTPConnection):
 class Agent:
     """A running agent. Usable with `with`."""
 
-    def __init__(self, *arguments, registry, ready=True):
+    def __init__(self, *arguments, registry, ready=True, env=None):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="dgm-agent-"))
         self.socket = self.folder / "agent.sock"
         self._arguments = [str(word) for word in arguments]
-        self._environment = Dragoman(registry).environment
+        self._environment = {**Dragoman(registry).environment, **(env or {})}
         self._process = None
         self._said = open(self.folder / "log", "ab")
         try:
@@ -135,6 +135,19 @@ class Agent:
         fields = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def context_switches(self):
+        """How often it has gone to sleep of its own accord: each time something woke it up."""
+        text = pathlib.Path(f"/proc/{self.pid}/status").read_text()
+        return int(re.search(r"^voluntary_ctxt_switches:\s+(\d+)$", text, re.MULTILINE)[1])
+
+    def descriptors(self):
+        """What its descriptors are: "socket:[4711]", "anon_inode:inotify"..."""
+        found = []
+        for entry in pathlib.Path(f"/proc/{self.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                found.append(os.readlink(entry))
+        return found
+
     def namespace_descriptors(self):
         """How many of its descriptors are of other namespaces: nsfs files and sockets."""
         here = set()
@@ -142,12 +155,8 @@ class Agent:
             lines = pathlib.Path(f"/proc/net/{table}").read_text().splitlines()[1:]
             column = {"unix": 6, "netlink": 9}.get(table, 9)
             here.update(f"socket:[{line.split()[column]}]" for line in lines)
-        found = []
-        for entry in pathlib.Path(f"/proc/{self.pid}/fd").iterdir():
-            with contextlib.suppress(FileNotFoundError):
-                found.append(os.readlink(entry))
         return sum(each.startswith("net:") or (each.startswith("socket:") and each not in here)
-                   for each in found)
+                   for each in self.descriptors())
 
     def descriptors(self):
         """What it has open, counted by kind; connections (of the host) apart: curl keeps some."""

@@ -115,30 +115,34 @@ class Docker:
     namespace: where it runs, else in the host's; networks can be made in one of its own.
     """
 
+    name = "docker"
     image = "busybox"
 
     def __init__(self, *flags, namespace=None):
         self._flags = flags
         self._inside = ["nsenter", f"--net={namespace.path}"] if namespace else []
         # A socket's path is short, so not below a test's own directory.
-        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="dgm-docker-"))
-        self.socket = self.directory / "docker.sock"
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix=f"dgm-{self.name}-"))
+        self.socket = self.directory / f"{self.name}.sock"
         self.url = f"unix://{self.socket}"
         self._cgroup = f"dgm-{os.getpid()}-{next(_numbers)}"
         self._process = None
         self._log = open(self.directory / "log", "ab")
-        (self.directory / "config.json").write_text("{}")
         try:
+            self._configure()
             self.start()
             self._import_image()
         except BaseException:
             self.close()
             raise
 
-    def start(self):
-        """Starts dockerd, and waits until it answers."""
+    def _configure(self):
+        (self.directory / "config.json").write_text("{}")
+
+    def _engine(self):
+        """The engine's process, started."""
         place = self.directory
-        self._process = Process(
+        return Process(
             *self._inside, "dockerd", "--config-file", place / "config.json", "--host", self.url,
             "--data-root", place / "data", "--exec-root", place / "exec",
             "--pidfile", place / "pid", "--group", "root",
@@ -147,7 +151,11 @@ class Docker:
             "--ip-masq=false", "--userland-proxy=false",
             "--storage-driver", "vfs", "--exec-opt", "native.cgroupdriver=cgroupfs",
             "--cgroup-parent", f"/{self._cgroup}", *self._flags, output=self._log)
-        wait_until(self._answers, deadline=60, what="dockerd")
+
+    def start(self):
+        """Starts the engine, and waits until it answers."""
+        self._process = self._engine()
+        wait_until(self._answers, deadline=60, what=f"{self.name}'s answer")
 
     def _answers(self):
         log = self.directory / "log"
@@ -190,16 +198,20 @@ class Docker:
                  "application/x-tar", parse=False)
 
     def create(self, name, env=(), network="none", labels=None, command=("sleep", "86400"),
-               restart="no"):
+               healthcheck=None, restart="no"):
         """A container that does not run yet. env is a dictionary, or a list of strings;
-        restart is the policy: "always" starts it with the engine."""
+        healthcheck a command that the engine runs in it once a second; restart is the
+        policy: "always" starts it with the engine."""
         if isinstance(env, dict):
             env = [f"{key}={value}" for key, value in env.items()]
         made = self.api("POST", f"/containers/create?name={name}", {
             "Image": self.image, "Cmd": list(command), "Env": list(env), "Labels": labels or {},
             # Else it takes ten seconds to end what does not care for SIGTERM.
             "StopSignal": "SIGKILL",
-            "HostConfig": {"NetworkMode": network, "RestartPolicy": {"Name": restart}}})
+            "Healthcheck": {"Test": ["CMD", *healthcheck], "Interval": 10 ** 9}
+            if healthcheck else None,
+            "HostConfig": {"NetworkMode": network, "RestartPolicy": {"Name": restart},
+                           "CgroupParent": f"/{self._cgroup}"}})
         return Container(self, name, made["Id"])
 
     def run(self, name, *arguments, **options):
@@ -231,16 +243,21 @@ class Docker:
         """Our control groups, of each hierarchy."""
         return pathlib.Path("/sys/fs/cgroup").glob(f"**/{self._cgroup}")
 
+    def _end_containers(self):
+        """Whether that could be done: groups, of others too, go while they are looked for."""
+        try:
+            for group in self._groups():
+                for members in group.glob("**/cgroup.procs"):
+                    for pid in members.read_text().split():
+                        os.kill(int(pid), signal.SIGKILL)
+        except OSError:
+            return False
+        return True
+
     def _end_children(self):
         """What outlives dockerd that was killed: containerd and shims, known by our
         directory in their words, and containers, known by their control group."""
-        for group in self._groups():
-            for members in group.glob("**/cgroup.procs"):
-                for pid in members.read_text().split():
-                    try:
-                        os.kill(int(pid), signal.SIGKILL)
-                    except ProcessLookupError:
-                        pass  # it has ended
+        wait_until(self._end_containers, what="the containers to be ended")
         for process in pathlib.Path("/proc").glob("[0-9]*"):
             try:
                 words = (process / "cmdline").read_bytes()

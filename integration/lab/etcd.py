@@ -65,10 +65,12 @@ class Etcd:
     """Starts a server, waits until it is healthy, and ends it by its handle.
 
     tls: with a certificate of its own, and clients must show one (certificates
-    holds the files). user, password: authentication on.
+    holds the files). user, password: authentication on. program: of another
+    release (lab/releases.py).
     """
 
-    def __init__(self, tls=False, user=None, password=None):
+    def __init__(self, tls=False, user=None, password=None, program="etcd"):
+        self._program = program
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="dragoman-etcd-"))
         self.certificates = Certificates(self.folder) if tls else None
         self.user, self.password = user, password
@@ -115,7 +117,7 @@ class Etcd:
 
     def _command(self, peer):
         own, peers = self._web, f"http://127.0.0.1:{peer}"
-        command = ["etcd", "--name", "laboratory", "--data-dir", self.folder / "data",
+        command = [self._program, "--name", "laboratory", "--data-dir", self.folder / "data",
                    "--enable-v2", "--listen-client-urls", own, "--advertise-client-urls", own,
                    "--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers,
                    "--initial-cluster", f"laboratory={peers}"]
@@ -157,6 +159,10 @@ class Etcd:
             return self._open("/health").get("health") in ("true", True)
         except OSError:
             return False
+
+    @property
+    def version(self):
+        return self._open("/version")["etcdserver"]
 
     def call(self, path, **body):
         """POSTs a request to the v3 gateway: call("/v3/kv/range", key=...)."""

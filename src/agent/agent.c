@@ -135,6 +135,8 @@ int agent_new(struct loop *loop, const struct agent_options *options, struct age
 	agent->options = *options;
 	LIST_INIT(&agent->targets);
 	LIST_INIT(&agent->members);
+	TAILQ_INIT(&agent->dirty);
+	TAILQ_INIT(&agent->stale);
 	r = open_sources(agent, error);
 	if (r == 0)
 		*ret = TAKE(agent);
@@ -189,8 +191,9 @@ void agent_resync(struct agent *agent)
 	struct target *target;
 
 	/* First, what is wanted: a service that is new is read once then. */
-	LIST_FOREACH(target, &agent->targets, entry)
-	target_resync(target);
+	LIST_FOREACH (target, &agent->targets, entry) {
+		target_resync(target);
+	}
 	registry_watch_resync(agent->watch);
 	if (agent->containers)
 		containers_resync(agent->containers);
@@ -203,9 +206,8 @@ int agent_flush(struct agent *agent, struct error *error)
 	struct error further;
 	int first = 0;
 
-	LIST_FOREACH(target, &agent->targets, entry)
-	{
-		int r = reconciler_flush(target, first ? &further : error);
+	LIST_FOREACH (target, &agent->targets, entry) {
+		int r = sync_flush(target, first ? &further : error);
 
 		if (r < 0 && first == 0)
 			first = r;

@@ -21,6 +21,7 @@
 #include "dragoman/kernel/netns.h"
 #include "dragoman/model/descriptor.h"
 #include "dragoman/model/service.h"
+#include "dragoman/model/standing.h"
 #include "dragoman/registry/watch.h"
 
 struct target;
@@ -28,16 +29,18 @@ struct target;
 /* A service that is followed once, however many want it. */
 struct subscription {
 	struct service *service;
-	unsigned users;   /* backends */
-	bool known;       /* it was told whole at least once */
-	bool failed;      /* the last read failed: what is known stays */
-	char *reason;     /* of failed; or NULL */
-	uint64_t changed; /* when the change came in that is not in the kernel yet; 0: none */
+	LIST_HEAD(, backend) users;
+	bool known;   /* it was told whole at least once */
+	bool failed;  /* the last read failed: what is known stays */
+	char *reason; /* of failed; or NULL */
 };
 
 struct backend {
+	LIST_ENTRY(backend) of_subscription;
+	struct target *target;
 	const struct descriptor *descriptor;
 	struct subscription *subscription;
+	bool dirty;            /* among its target's dirty ones */
 	size_t endpoint_count; /* of the last plan, with weights of 0 */
 };
 
@@ -60,8 +63,7 @@ struct member {
 	size_t block_length;
 	agent_source *source; /* of a target by hand */
 	void *source_user;
-	int inotify; /* of a target by its name: tells when that is removed */
-	struct loop_source *removal;
+	bool by_name; /* a target whose name may be removed */
 	char *reason; /* of MEMBER_UNREACHABLE; or NULL */
 };
 
@@ -75,13 +77,23 @@ struct target {
 	/* Made anew when the members change. */
 	struct arena *arena;
 	struct descriptor_set descriptors;
-	struct backend *backends;
+	struct backend *backends; /* by listen_compare() */
 	size_t backend_count;
+	char *reported; /* what was logged of its descriptors; or NULL */
 
 	struct kernel *kernel;
 	struct kernel_monitor *monitor;
+	int saved_localnet;        /* as the table has it, or had it; -1: not known */
+	struct standing *standing; /* what is known to stand */
+	uint32_t generation;       /* that standing is of; 0: it has to be read */
 
-	bool dirty, synced;
+	/* What is to be done; see reconciler.c. */
+	TAILQ_ENTRY(target) of_dirty, of_stale;
+	bool is_dirty, is_stale;
+	bool whole;             /* not just the dirty backends */
+	struct backend **dirty; /* room for all */
+	size_t dirty_count;
+	bool synced;               /* once at least */
 	bool drifted;              /* somebody else changed our table */
 	uint64_t since;            /* when the event came in that made it dirty; 0: none to time */
 	uint64_t repaired;         /* when a drift was last repaired */
@@ -112,7 +124,10 @@ struct agent {
 	struct loop_source *reconcile; /* deferred */
 	struct loop_source *resync;
 	LIST_HEAD(, target) targets;
+	TAILQ_HEAD(target_queue, target) dirty, stale;
 	LIST_HEAD(, member) members;
+	int names; /* inotify(7) of the directories of all targets by name, where there is one */
+	struct loop_source *on_names;
 	struct subscription **subscriptions; /* by key */
 	size_t subscription_count, subscription_capacity;
 	bool ready;
@@ -121,9 +136,9 @@ struct agent {
 	struct metrics metrics;
 };
 
-/* subscriptions.c */
-struct subscription *subscription_take(struct agent *agent, const char *key); /* NULL: no memory */
-void subscription_drop(struct agent *agent, struct subscription *subscription);
+/* subscriptions.c: the backend becomes a user of the service, which is followed from then on. */
+int subscription_join(struct agent *agent, struct backend *backend, const char *key);
+void subscription_leave(struct agent *agent, struct backend *backend);
 /* Its place among agent->subscriptions. */
 size_t subscription_position(const struct agent *agent, const struct subscription *subscription);
 void subscriptions_update(struct agent *agent, const struct registry_update *update);
@@ -144,15 +159,23 @@ int target_join(struct agent *agent, const struct netns *netns, struct member *m
 void target_leave(struct member *member);
 /* Reads the members' descriptors anew. Returns 0, or -errno with all as it was. */
 int target_settle(struct target *target, struct error *error);
-/* Everything about it is looked at anew. */
+/* Everything about it is looked at anew, when there is nothing more urgent. */
 void target_resync(struct target *target);
-void target_mark(struct target *target, uint64_t since);
 /* Whether a service that it wants has not been read yet. */
 bool target_is_pending(const struct target *target);
+/* For the log: the name of a member. */
+const char *target_label(const struct target *target);
 
-/* reconciler.c */
+/* reconciler.c: what is to be looked at; `since` is when the event came in, or 0. */
+void reconciler_mark(struct target *target, uint64_t since);
+void reconciler_mark_backend(struct backend *backend, uint64_t since);
+void reconciler_mark_stale(struct target *target);
+void reconciler_forget(struct target *target); /* it is about to go */
 void reconciler_run(struct agent *agent);
-int reconciler_flush(struct target *target, struct error *error);
+
+/* sync.c: read (or remember), plan, commit, until it is true. */
+int sync_target(struct target *target, struct error *error);
+int sync_flush(struct target *target, struct error *error);
 /* The desired shares of a backend, from what is known. Returns 0 or -ENOMEM. */
 int backend_select(struct arena *arena, const struct agent *agent, const struct backend *backend,
 		   struct selection *ret);

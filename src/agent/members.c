@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <stdalign.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,8 +23,7 @@ static struct member *member_find(const struct agent *agent, const char *id)
 {
 	struct member *member;
 
-	LIST_FOREACH(member, &agent->members, of_agent)
-	{
+	LIST_FOREACH (member, &agent->members, of_agent) {
 		if (strcmp(member->id, id) == 0)
 			return member;
 	}
@@ -36,9 +36,7 @@ static void member_free(struct member *member)
 		target_leave(member);
 	LIST_REMOVE(member, of_agent);
 	loop_source_free(member->exit);
-	loop_source_free(member->removal);
 	fd_close(&member->pidfd);
-	fd_close(&member->inotify);
 	free(member->id);
 	free(member->name);
 	free(member->block);
@@ -52,6 +50,10 @@ void members_free(struct agent *agent)
 
 	while ((member = LIST_FIRST(&agent->members)))
 		member_free(member);
+	if (!agent->on_names)
+		return;
+	loop_source_free(TAKE(agent->on_names));
+	fd_close(&agent->names);
 }
 
 /* Keeps the strings of a block that carry the prefix. Returns 0 or -ENOMEM. */
@@ -88,7 +90,6 @@ static struct member *member_new(struct agent *agent, const char *id, const char
 		return NULL;
 	member->agent = agent;
 	member->pidfd = -1;
-	member->inotify = -1;
 	LIST_INSERT_HEAD(&agent->members, member, of_agent);
 	member->id = strdup(id);
 	member->name = strdup(name);
@@ -196,7 +197,7 @@ void member_running(struct agent *agent, const struct container *container)
 	r = follow_container(member, container, &error);
 	if (r == 0) {
 		if (member->target && container->event)
-			target_mark(member->target, container->event);
+			reconciler_mark(member->target, container->event);
 		return;
 	}
 	if (r == -ESRCH) { /* it was short */
@@ -230,41 +231,81 @@ static bool name_stands(const struct member *member)
 	       netns.device == member->target->device && netns.inode == member->target->inode;
 }
 
-static void on_removal(struct loop_source *source, int fd, unsigned events, void *user)
+static const char *last_component(const char *path)
 {
-	struct member *member = user;
-	char buffer[4096];
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+/* An event without a name is of a directory itself, or of events that were lost. */
+static void look_for_removed(struct agent *agent, const struct inotify_event *event)
+{
+	struct member *member, *next;
+
+	for (member = LIST_FIRST(&agent->members); member; member = next) {
+		next = LIST_NEXT(member, of_agent);
+		if (!member->by_name ||
+		    (event->len && strcmp(event->name, last_component(member->id)) != 0) ||
+		    name_stands(member))
+			continue;
+		log_info("%s is gone: its namespace is let go of", member->name);
+		member_free(member);
+	}
+}
+
+static void on_names(struct loop_source *source, int fd, unsigned events, void *user)
+{
+	alignas(struct inotify_event) char buffer[4096];
+	ssize_t length;
 
 	(void)source;
 	(void)events;
-	while (read(fd, buffer, sizeof(buffer)) > 0)
-		;
-	if (name_stands(member))
-		return;
-	log_info("%s is gone: its namespace is let go of", member->name);
-	member_free(member);
+	while ((length = read(fd, buffer, sizeof(buffer))) > 0) {
+		const struct inotify_event *event;
+
+		for (const char *at = buffer; at < buffer + length;
+		     at += sizeof(*event) + event->len) {
+			event = (const void *)at;
+			look_for_removed(user, event);
+		}
+	}
+}
+
+/* One for all: a user may have 128 of them, and no more (inotify(7), max_user_instances). */
+static int open_names(struct agent *agent)
+{
+	CLEANUP(fd_close) int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	int r = fd < 0 ? -errno
+		       : loop_add_io(agent->loop, "names of namespaces", fd, LOOP_READ, on_names,
+				     agent, &agent->on_names);
+
+	if (r == 0)
+		agent->names = TAKE_FD(fd);
+	return r;
 }
 
 /* The directory of a name, where inotify(7) tells of what is removed from it. */
 static int watch_name(struct member *member, struct error *error)
 {
+	struct agent *agent = member->agent;
 	const char *slash = strrchr(member->id, '/');
 	char directory[4096] = "/run/netns";
+	int r = agent->on_names ? 0 : open_names(agent);
 
 	if (slash && (size_t)(slash - member->id) >= sizeof(directory))
 		return error_set(error, -ENAMETOOLONG, ERROR_INVALID, "%s: too long", member->name);
 	if (slash)
 		(void)snprintf(directory, sizeof(directory), "%.*s/", (int)(slash - member->id),
 			       member->id);
-	member->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
 	/* /proc has no events of its own; such a path is held until the agent ends. */
-	if (member->inotify < 0 ||
-	    inotify_add_watch(member->inotify, directory,
-			      IN_DELETE | IN_MOVED_FROM | IN_DELETE_SELF | IN_ATTRIB) < 0 ||
-	    loop_add_io(member->agent->loop, "namespace's name", member->inotify, LOOP_READ,
-			on_removal, member, &member->removal) < 0)
-		return error_set(error, -errno, error_class_of(errno), "%s: cannot watch it: %s",
-				 member->name, strerror(errno));
+	if (r == 0 && inotify_add_watch(agent->names, directory,
+					IN_DELETE | IN_MOVED_FROM | IN_DELETE_SELF | IN_ATTRIB) < 0)
+		r = -errno;
+	if (r < 0)
+		return error_set(error, r, error_class_of(-r), "%s: cannot watch it: %s",
+				 member->name, strerror(-r));
+	member->by_name = true;
 	return 0;
 }
 

@@ -132,8 +132,8 @@ static void put_connections(struct text *out, const struct agent *agent)
 
 	if (!sums)
 		return;
-	LIST_FOREACH(target, &agent->targets, entry)
-	add_connections(target, sums);
+	LIST_FOREACH (target, &agent->targets, entry)
+		add_connections(target, sums);
 	text_puts(out, "# HELP dragoman_service_connections Connections counted by the elements "
 		       "that stand now.\n# TYPE dragoman_service_connections gauge\n");
 	/* A canonical key holds nothing that a label would have to escape. */
@@ -151,8 +151,8 @@ void agent_metrics(const struct agent *agent, struct text *ret)
 
 	if (agent->watch)
 		registry_watch_counts(agent->watch, &counts);
-	LIST_FOREACH(target, &agent->targets, entry)
-	targets++;
+	LIST_FOREACH (target, &agent->targets, entry)
+		targets++;
 	put(ret, "registry_events_total", "counter", "Key changes told by the registry.",
 	    counts.events);
 	put(ret, "registry_reads_total", "counter", "Requests to read the registry.", counts.reads);

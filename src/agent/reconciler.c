@@ -1,173 +1,108 @@
 /* SPDX-License-Identifier: MIT */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "agent_private.h"
 #include "dragoman/base/log.h"
-#include "dragoman/plan/plan.h"
 
 /*
  * Theory of operation
  *
- * At the end of a wake-up each dirty target is read, planned and committed
- * once. A commit that comes too late (the ruleset changed since it was read)
- * is tried again at once a few times, then after a pause that doubles; a
- * refusal by the kernel has the whole table replaced, once, before it is an
- * error that is tried again later.
+ * Events mark; at the end of the wake-up each marked target is made true once,
+ * however many there were.
  *
- * A service that was never read yet is waited for, so that a container's rules
- * come in one piece; one whose read failed is not: what stands of it stays.
+ *   dirty   something happened: a service changed (its backend is marked), or
+ *           members, links, or somebody else's hand (all of it is)
+ *   stale   it is time to look whether all is as it should be. Those wait until
+ *           nothing is dirty.
+ *
+ * First come, first served; and after a slice of time the loop has its turn, so
+ * that a thousand namespaces to look at are no reason to leave an event, or
+ * somebody who asks for /healthz, waiting.
+ *
+ * A target that was never true waits for services which are being read for the
+ * first time, so that a container's rules come in one piece. It does not wait
+ * for one whose read failed: what stands of that stays.
  *
  * Somebody who changes our table again and again is answered a few times at
  * once, then at a bounded rate, so that two agents cannot keep each other, and
- * a processor, busy.
+ * a processor, busy. What the kernel refuses is tried again after a pause that
+ * doubles.
  */
 
-enum {
-	TRIES = 8,
-	REPAIRS_AT_ONCE = 20,
-};
+enum { REPAIRS_AT_ONCE = 20 };
 
-static const uint64_t repair_pause = 10 * 1000 * 1000; /* nanoseconds between repairs after that */
-static const uint64_t calm = 1000 * 1000 * 1000;
-static const uint64_t pause_first = 20 * 1000 * 1000;
-static const uint64_t pause_most = 10ULL * 1000 * 1000 * 1000;
+#define MILLISECONDS UINT64_C(1000000)
+static const uint64_t slice = 10 * MILLISECONDS;
+static const uint64_t repair_pause = 10 * MILLISECONDS; /* between repairs, after those at once */
+static const uint64_t calm = 1000 * MILLISECONDS;
+static const uint64_t pause_first = 20 * MILLISECONDS;
+static const uint64_t pause_most = 10000 * MILLISECONDS;
 
-int backend_select(struct arena *arena, const struct agent *agent, const struct backend *backend,
-		   struct selection *ret)
-{
-	const struct descriptor *descriptor = backend->descriptor;
+/* --- Marking ---------------------------------------------------------------------- */
 
-	return service_select(arena, backend->subscription->service, &descriptor->tags,
-			      descriptor->listen.protocol, agent->options.admission, ret);
-}
-
-static int fill_service(struct arena *arena, const struct agent *agent, struct backend *backend,
-			struct ruleset_service *ret)
-{
-	struct selection selection;
-
-	ret->listen = backend->descriptor->listen;
-	ret->mode = RULESET_KEEP;
-	if (!backend->subscription->known)
-		return 0;
-	if (backend_select(arena, agent, backend, &selection) < 0 ||
-	    ruleset_service_fill(arena, &selection, ret) < 0)
-		return -ENOMEM;
-	ret->mode = selection.endpoint_count == 0 && agent->options.hold_when_empty ? RULESET_HOLD
-										    : RULESET_SET;
-	if (selection.endpoint_count == 0 && backend->endpoint_count)
-		log_warn("%s: %s: no endpoint is left", backend->descriptor->variable,
-			 service_key(backend->subscription->service));
-	backend->endpoint_count = selection.endpoint_count;
-	return 0;
-}
-
-static int compare_services(const void *a, const void *b)
-{
-	const struct ruleset_service *x = a, *y = b;
-
-	return listen_compare(&x->listen, &y->listen);
-}
-
-static int make_desired(struct arena *arena, struct target *target, struct ruleset *ret)
-{
-	*ret = (struct ruleset){.balance = target->agent->options.balance,
-				.count = target->backend_count};
-	ret->services = arena_array(arena, target->backend_count, sizeof(*ret->services));
-	if (!ret->services)
-		return -ENOMEM;
-	for (size_t i = 0; i < target->backend_count; i++) {
-		if (fill_service(arena, target->agent, &target->backends[i], &ret->services[i]) < 0)
-			return -ENOMEM;
-	}
-	if (ret->count)
-		qsort(ret->services, ret->count, sizeof(*ret->services), compare_services);
-	return 0;
-}
-
-static bool is_empty(const struct verdicts *verdicts)
-{
-	return !verdicts_have_batch(verdicts) && !verdicts->localnet_set && !verdicts->route_count;
-}
-
-static const char *target_name(const struct target *target)
-{
-	const struct member *member = TAILQ_FIRST(&target->members);
-
-	return member ? member->name : "?";
-}
-
-static void log_changes(const struct target *target, const struct verdicts *verdicts)
-{
-	char listen[ENDPOINT_TEXT_MAX], endpoint[ENDPOINT_TEXT_MAX];
-
-	for (size_t i = 0; i < verdicts->change_count; i++) {
-		const struct change *change = &verdicts->changes[i];
-
-		if (change->is_object) {
-			log_debug("%s: %s %s", target_name(target), verdict_name(change->verdict),
-				  change->object);
-			continue;
-		}
-		listen_format(&change->listen, (enum family)change->family, listen);
-		log_info("%s: %s %s %s", target_name(target), verdict_name(change->verdict), listen,
-			 change->has_endpoint ? endpoint_format(&change->endpoint, endpoint)
-					      : "unavailable");
-	}
-}
-
-/* Reads, plans and commits once. */
-static int try_once(struct target *target, const struct ruleset *desired, struct arena *arena,
-		    unsigned flags, struct error *error)
+static void enqueue(struct target *target, uint64_t since)
 {
 	struct agent *agent = target->agent;
-	struct observed observed;
-	struct verdicts verdicts;
-	int r = kernel_read(target->kernel, arena, &observed, error);
 
-	agent->metrics.reads++;
-	if (r < 0)
-		return r;
-	if (plan_make(arena, desired, &observed, flags, &verdicts) < 0)
-		return error_no_memory(error);
-	if (is_empty(&verdicts))
-		return 0;
-	r = kernel_monitor_commit(target->monitor, target->kernel, &verdicts, error);
-	if (r < 0)
-		return r;
-	if (target->drifted) {
-		agent->metrics.repairs++;
-		log_warn("%s: somebody changed the table inet dragoman; put right",
-			 target_name(target));
-	}
-	metrics_commit(agent, &verdicts, target->since);
-	log_changes(target, &verdicts);
-	return 0;
+	/* The oldest of several events is the one that waits. */
+	if (since && (!target->since || since < target->since))
+		target->since = since;
+	loop_source_trigger(agent->reconcile);
+	if (target->is_dirty)
+		return;
+	target->is_dirty = true;
+	TAILQ_INSERT_TAIL(&agent->dirty, target, of_dirty);
 }
 
-static int sync_target(struct target *target, struct error *error)
+void reconciler_mark(struct target *target, uint64_t since)
 {
-	CLEANUP(arena_freep) struct arena *arena = arena_new();
-	struct ruleset desired;
-	unsigned flags = 0;
-	int r = -EAGAIN;
-
-	if (!arena || make_desired(arena, target, &desired) < 0)
-		return error_no_memory(error);
-	for (unsigned tries = 0; tries < TRIES; tries++) {
-		r = try_once(target, &desired, arena, flags, error);
-		if (r == 0 || error->class == ERROR_FATAL)
-			return r;
-		if (r == -ERESTART || r == -EAGAIN)
-			continue;
-		if (flags)
-			return r;
-		flags = PLAN_REBUILD;
-	}
-	return r;
+	target->whole = true;
+	enqueue(target, since);
 }
+
+void reconciler_mark_backend(struct backend *backend, uint64_t since)
+{
+	struct target *target = backend->target;
+
+	if (!backend->dirty)
+		target->dirty[target->dirty_count++] = backend;
+	backend->dirty = true;
+	enqueue(target, since);
+}
+
+void reconciler_mark_stale(struct target *target)
+{
+	struct agent *agent = target->agent;
+
+	loop_source_trigger(agent->reconcile);
+	if (target->is_stale)
+		return;
+	target->is_stale = true;
+	TAILQ_INSERT_TAIL(&agent->stale, target, of_stale);
+}
+
+static void unmark_dirty(struct target *target)
+{
+	if (target->is_dirty)
+		TAILQ_REMOVE(&target->agent->dirty, target, of_dirty);
+	target->is_dirty = false;
+}
+
+static void unmark_stale(struct target *target)
+{
+	if (target->is_stale)
+		TAILQ_REMOVE(&target->agent->stale, target, of_stale);
+	target->is_stale = false;
+}
+
+void reconciler_forget(struct target *target)
+{
+	unmark_dirty(target);
+	unmark_stale(target);
+}
+
+/* --- One target ------------------------------------------------------------------- */
 
 /* Nanoseconds for which a repair has to wait; 0: none. */
 static uint64_t repair_wait(struct target *target, uint64_t now)
@@ -184,7 +119,7 @@ static uint64_t repair_wait(struct target *target, uint64_t now)
 static void take_success(struct target *target, uint64_t now)
 {
 	if (target->failure)
-		log_info("%s: its rules are true again", target_name(target));
+		log_info("%s: its rules are true again", target_label(target));
 	free(target->failure);
 	target->failure = NULL;
 	target->pause = 0;
@@ -195,12 +130,24 @@ static void take_success(struct target *target, uint64_t now)
 	}
 	target->drifted = false;
 	target->since = 0;
+	if (target->whole)
+		unmark_stale(target);
+	target->whole = false;
+	for (size_t i = 0; i < target->dirty_count; i++)
+		target->dirty[i]->dirty = false;
+	target->dirty_count = 0;
+	/* During a large commit nobody listens: what others did meanwhile is not told. */
+	if (target->generation == 0) {
+		target->drifted = true;
+		reconciler_mark(target, 0);
+	}
 }
 
+/* What was marked stays so, for the next try. */
 static void take_failure(struct target *target, const struct error *error, uint64_t now)
 {
 	if (!target->failure)
-		log_error("%s: %s", target_name(target), error->message);
+		log_error("%s: %s", target_label(target), error->message);
 	free(target->failure);
 	target->failure = strdup(error->message);
 	metrics_error(target->agent, error);
@@ -216,16 +163,23 @@ static void run_target(struct target *target)
 	uint64_t wait = repair_wait(target, now);
 	struct error error = {0};
 
+	unmark_dirty(target);
+	/* Each service that it waits for marks it. */
+	if (!target->synced && target_is_pending(target)) {
+		unmark_stale(target);
+		return;
+	}
 	if (wait) {
 		loop_source_arm(target->later, now + wait);
 		return;
 	}
-	target->dirty = false;
 	if (sync_target(target, &error) == 0)
 		take_success(target, loop_now(target->agent->loop));
 	else
 		take_failure(target, &error, now);
 }
+
+/* --- All of them ------------------------------------------------------------------ */
 
 static void check_ready(struct agent *agent)
 {
@@ -233,8 +187,7 @@ static void check_ready(struct agent *agent)
 
 	if (agent->ready || (agent->containers && !agent->listed))
 		return;
-	LIST_FOREACH(target, &agent->targets, entry)
-	{
+	LIST_FOREACH (target, &agent->targets, entry) {
 		if (!target->synced)
 			return;
 	}
@@ -243,36 +196,31 @@ static void check_ready(struct agent *agent)
 		agent->on_ready(agent->on_ready_user);
 }
 
-void reconciler_run(struct agent *agent)
+static struct target *next_target(struct agent *agent)
 {
-	struct target *target;
+	struct target *target = TAILQ_FIRST(&agent->dirty);
 
-	LIST_FOREACH(target, &agent->targets, entry)
-	{
-		if (target->dirty && (target->synced || !target_is_pending(target)))
-			run_target(target);
-	}
-	check_ready(agent);
+	if (target)
+		return target;
+	target = TAILQ_FIRST(&agent->stale);
+	if (!target)
+		return NULL;
+	target->whole = true;
+	unmark_stale(target);
+	return target;
 }
 
-int reconciler_flush(struct target *target, struct error *error)
+void reconciler_run(struct agent *agent)
 {
-	int r = -EAGAIN;
+	uint64_t until = loop_now(agent->loop) + slice;
+	struct target *target;
 
-	for (unsigned tries = 0; tries < TRIES && (r == -EAGAIN || r == -ERESTART); tries++) {
-		CLEANUP(arena_freep) struct arena *arena = arena_new();
-		struct observed observed;
-		struct verdicts verdicts;
-
-		if (!arena)
-			return error_no_memory(error);
-		r = kernel_read(target->kernel, arena, &observed, error);
-		if (r < 0)
+	while ((target = next_target(agent))) {
+		run_target(target);
+		if (loop_now(agent->loop) < until)
 			continue;
-		if (plan_flush(arena, &observed, &verdicts) < 0)
-			return error_no_memory(error);
-		if (!is_empty(&verdicts))
-			r = kernel_commit(target->kernel, &verdicts, error);
+		loop_source_trigger(agent->reconcile);
+		break;
 	}
-	return r;
+	check_ready(agent);
 }

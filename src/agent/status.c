@@ -161,16 +161,19 @@ static json_t *descriptor_json(const struct target *target, const struct snapsho
 			       const struct descriptor *descriptor)
 {
 	const struct backend *backend = backend_of(target, descriptor);
-	char listen[32];
+	char listen[32], reason[ERROR_MESSAGE_MAX] = "";
 	json_t *object;
 
+	if (descriptor->state == DESCRIPTOR_INVALID && descriptor->column)
+		(void)text_format(reason, sizeof(reason), "column %zu: %s", descriptor->column,
+				  descriptor->reason);
 	if (backend)
 		object = used_json(target->agent, snapshot, backend);
 	else
 		object = json_pack("{s:s, s:n, s:[], s:s, s:s, s:[]}", "variable",
 				   descriptor->variable, "service", "tags", "state",
 				   descriptor_state_name(descriptor->state), "reason",
-				   descriptor->reason, "endpoints");
+				   reason[0] ? reason : descriptor->reason, "endpoints");
 	if (!object)
 		return NULL;
 	json_object_set_new(object, "variable", json_string(descriptor->variable));
@@ -197,8 +200,8 @@ static json_t *target_json(const struct target *target)
 	struct snapshot snapshot;
 
 	snapshot_take(target, &snapshot);
-	TAILQ_FOREACH(member, &target->members, of_target)
-	json_array_append_new(containers, member_json(member));
+	TAILQ_FOREACH (member, &target->members, of_target)
+		json_array_append_new(containers, member_json(member));
 	for (size_t i = 0; i < target->descriptors.count; i++)
 		json_array_append_new(
 			backends, descriptor_json(target, &snapshot, target->descriptors.items[i]));
@@ -226,10 +229,9 @@ static json_t *namespaces_json(const struct agent *agent)
 	const struct target *target;
 	const struct member *member;
 
-	LIST_FOREACH(target, &agent->targets, entry)
-	json_array_append_new(array, target_json(target));
-	LIST_FOREACH(member, &agent->members, of_agent)
-	{
+	LIST_FOREACH (target, &agent->targets, entry)
+		json_array_append_new(array, target_json(target));
+	LIST_FOREACH (member, &agent->members, of_agent) {
 		if (!member->target)
 			json_array_append_new(array, noted_json(member));
 	}
@@ -243,10 +245,11 @@ void agent_status(const struct agent *agent, struct text *ret)
 	json_t *root;
 
 	registry_watch_counts(agent->watch, &counts);
-	root = json_pack("{s:s, s:{s:s, s:s, s:I}, s:{s:s}, s:b, s:o}", "version", DRAGOMAN_VERSION,
+	root = json_pack("{s:s, s:{s:s, s:s, s:o}, s:{s:s}, s:b, s:o}", "version", DRAGOMAN_VERSION,
 			 "registry", "url", registry_url(agent->registry), "state",
 			 registry_state_name(registry_watch_state(agent->watch)), "revision",
-			 (json_int_t)counts.revision, "docker", "state",
+			 counts.revision ? json_integer((json_int_t)counts.revision) : json_null(),
+			 "docker", "state",
 			 agent->containers
 				 ? container_state_name(containers_state(agent->containers))
 				 : "off",

@@ -53,6 +53,7 @@ static struct subscription *subscription_new(const char *key)
 
 	if (!subscription)
 		return NULL;
+	LIST_INIT(&subscription->users);
 	subscription->service = service_new(key);
 	if (subscription->service)
 		return subscription;
@@ -60,40 +61,47 @@ static struct subscription *subscription_new(const char *key)
 	return NULL;
 }
 
-struct subscription *subscription_take(struct agent *agent, const char *key)
+static int add_subscription(struct agent *agent, const char *key, size_t at)
 {
 	struct subscription *subscription;
-	bool found;
-	size_t at = position(agent, key, &found);
 
-	if (found) {
-		agent->subscriptions[at]->users++;
-		return agent->subscriptions[at];
-	}
 	if (array_reserve(&agent->subscriptions, &agent->subscription_capacity,
 			  agent->subscription_count, 1, sizeof(struct subscription *)) < 0)
-		return NULL;
+		return -ENOMEM;
 	subscription = subscription_new(key);
 	if (!subscription)
-		return NULL;
+		return -ENOMEM;
 	if (registry_watch_add(agent->watch, key) < 0) {
 		subscription_free(subscription);
-		return NULL;
+		return -ENOMEM;
 	}
 	memmove(agent->subscriptions + at + 1, agent->subscriptions + at,
 		(agent->subscription_count - at) * sizeof(struct subscription *));
 	agent->subscriptions[at] = subscription;
 	agent->subscription_count++;
-	subscription->users = 1;
-	return subscription;
+	return 0;
 }
 
-void subscription_drop(struct agent *agent, struct subscription *subscription)
+int subscription_join(struct agent *agent, struct backend *backend, const char *key)
 {
+	bool found;
+	size_t at = position(agent, key, &found);
+
+	if (!found && add_subscription(agent, key, at) < 0)
+		return -ENOMEM;
+	backend->subscription = agent->subscriptions[at];
+	LIST_INSERT_HEAD(&backend->subscription->users, backend, of_subscription);
+	return 0;
+}
+
+void subscription_leave(struct agent *agent, struct backend *backend)
+{
+	struct subscription *subscription = backend->subscription;
 	bool found;
 	size_t at;
 
-	if (!subscription || --subscription->users)
+	LIST_REMOVE(backend, of_subscription);
+	if (!LIST_EMPTY(&subscription->users))
 		return;
 	at = position(agent, service_key(subscription->service), &found);
 	registry_watch_remove(agent->watch, service_key(subscription->service));
@@ -112,19 +120,12 @@ void subscriptions_free(struct agent *agent)
 	agent->subscription_count = 0;
 }
 
-/* Every target that wants it. */
-static void mark_users(struct agent *agent, const struct subscription *subscription, uint64_t since)
+static void mark_users(const struct subscription *subscription, uint64_t since)
 {
-	struct target *target;
+	struct backend *backend;
 
-	LIST_FOREACH(target, &agent->targets, entry)
-	{
-		for (size_t i = 0; i < target->backend_count; i++) {
-			if (target->backends[i].subscription != subscription)
-				continue;
-			target_mark(target, since);
-			break;
-		}
+	LIST_FOREACH (backend, &subscription->users, of_subscription) {
+		reconciler_mark_backend(backend, since);
 	}
 }
 
@@ -160,7 +161,7 @@ static void take_failure(struct agent *agent, struct subscription *subscription,
 	metrics_error(agent, error);
 	/* Others of the target need not wait for it any longer. */
 	if (first)
-		mark_users(agent, subscription, 0);
+		mark_users(subscription, 0);
 }
 
 void subscriptions_update(struct agent *agent, const struct registry_update *update)
@@ -187,5 +188,5 @@ void subscriptions_update(struct agent *agent, const struct registry_update *upd
 	subscription->known = subscription->known || update->whole;
 	subscription->failed = false;
 	if (changed || first)
-		mark_users(agent, subscription, update->received);
+		mark_users(subscription, update->received);
 }

@@ -13,36 +13,48 @@
  * which is still wanted is never read again.
  */
 
+/* See the rules in kernel/monitor.h. */
 static void on_news(const struct kernel_news *news, void *user)
 {
 	struct target *target = user;
+	bool known = target->generation != 0;
 
-	if (news->table || news->lost)
+	if (news->lost || (news->table && (!known || generation_is_after(news->table_generation,
+									 target->generation)))) {
 		target->drifted = true;
-	if (news->table || news->lost || news->links)
-		target_mark(target, 0);
+		target->generation = 0;
+		reconciler_mark(target, 0);
+		return;
+	}
+	if (known && news->generation && generation_is_after(news->generation, target->generation))
+		target->generation = news->generation;
+	if (news->links)
+		reconciler_mark(target, 0);
 }
 
 static void on_later(struct loop_source *source, void *user)
 {
 	(void)source;
-	target_mark(user, 0);
+	reconciler_mark(user, 0);
 }
 
 static void drop_backends(struct agent *agent, struct backend *backends, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
-		subscription_drop(agent, backends[i].subscription);
+		subscription_leave(agent, &backends[i]);
 }
 
 static void target_free(struct target *target)
 {
+	reconciler_forget(target);
 	LIST_REMOVE(target, entry);
 	drop_backends(target->agent, target->backends, target->backend_count);
 	kernel_monitor_close(target->monitor);
 	kernel_close(target->kernel);
+	standing_free(target->standing);
 	loop_source_free(target->later);
 	arena_free(target->arena);
+	free(target->reported);
 	free(target->failure);
 	free(target);
 }
@@ -73,9 +85,13 @@ static struct target *target_new(struct agent *agent, const struct netns *netns,
 	target->agent = agent;
 	target->device = netns->device;
 	target->inode = netns->inode;
+	target->saved_localnet = -1;
 	TAILQ_INIT(&target->members);
 	LIST_INSERT_HEAD(&agent->targets, target, entry);
-	if (target_open(target, netns, error) == 0)
+	target->standing = standing_new();
+	if (!target->standing)
+		(void)error_no_memory(error);
+	else if (target_open(target, netns, error) == 0)
 		return target;
 	target_free(target);
 	return NULL;
@@ -87,8 +103,7 @@ static int collect_descriptors(struct target *target, struct descriptor_set *set
 	const struct agent_options *options = &target->agent->options;
 	struct member *member;
 
-	TAILQ_FOREACH(member, &target->members, of_target)
-	{
+	TAILQ_FOREACH (member, &target->members, of_target) {
 		const struct origin origin = {
 			.id = member->id, .name = member->name, .created = member->created};
 
@@ -106,8 +121,34 @@ static int collect_descriptors(struct target *target, struct descriptor_set *set
 	return 0;
 }
 
-/* One backend for each descriptor that is used. On failure none is left subscribed. */
-static int collect_backends(struct agent *agent, struct arena *arena,
+static int compare_backends(const void *a, const void *b)
+{
+	const struct backend *x = a, *y = b;
+
+	return listen_compare(&x->descriptor->listen, &y->descriptor->listen);
+}
+
+/* Each becomes a user of its service. On failure none is. */
+static int join_backends(struct target *target, struct arena *arena, struct backend *backends,
+			 size_t count)
+{
+	struct agent *agent = target->agent;
+
+	for (size_t i = 0; i < count; i++) {
+		const char *key = descriptor_key(arena, backends[i].descriptor,
+						 agent->options.root);
+
+		backends[i].target = target;
+		if (!key || subscription_join(agent, &backends[i], key) < 0) {
+			drop_backends(agent, backends, i);
+			return -ENOMEM;
+		}
+	}
+	return 0;
+}
+
+/* One backend for each descriptor that is used. */
+static int collect_backends(struct target *target, struct arena *arena,
 			    const struct descriptor_set *set, struct backend **ret,
 			    size_t *ret_count)
 {
@@ -117,37 +158,54 @@ static int collect_backends(struct agent *agent, struct arena *arena,
 	if (!backends)
 		return -ENOMEM;
 	for (size_t i = 0; i < set->count; i++) {
-		const char *key;
-
-		if (set->items[i]->state != DESCRIPTOR_USED)
-			continue;
-		key = descriptor_key(arena, set->items[i], agent->options.root);
-		backends[count].descriptor = set->items[i];
-		backends[count].subscription = key ? subscription_take(agent, key) : NULL;
-		if (!backends[count].subscription) {
-			drop_backends(agent, backends, count);
-			return -ENOMEM;
-		}
-		count++;
+		if (set->items[i]->state == DESCRIPTOR_USED)
+			backends[count++] = (struct backend){.descriptor = set->items[i]};
 	}
+	/* Sorted before anything points to them. */
+	if (count)
+		qsort(backends, count, sizeof(*backends), compare_backends);
+	if (join_backends(target, arena, backends, count) < 0)
+		return -ENOMEM;
 	*ret = backends;
 	*ret_count = count;
 	return 0;
 }
 
-static void report_descriptors(const struct descriptor_set *set)
+/* One line for each that is wrong. */
+static void describe_faults(const struct descriptor_set *set, struct text *ret)
 {
 	for (size_t i = 0; i < set->count; i++) {
 		const struct descriptor *descriptor = set->items[i];
 		const char *who = descriptor->origin.name ? descriptor->origin.name : "";
 
 		if (descriptor->state == DESCRIPTOR_INVALID)
-			log_error("%s: %s: column %zu: %s", who, descriptor->variable,
-				  descriptor->column, descriptor->reason);
+			text_printf(ret, "%s: %s: column %zu: %s\n", who, descriptor->variable,
+				    descriptor->column, descriptor->reason);
 		else if (descriptor->state == DESCRIPTOR_CONFLICT)
-			log_error("%s: %s: conflict: %s", who, descriptor->variable,
-				  descriptor->reason);
+			text_printf(ret, "%s: %s: conflict: %s\n", who, descriptor->variable,
+				    descriptor->reason);
 	}
+}
+
+/* Said once, not at each resync. */
+static void report_faults(struct target *target)
+{
+	struct text faults = {0};
+
+	text_puts(&faults, "");
+	describe_faults(&target->descriptors, &faults);
+	if (faults.failed || (target->reported && strcmp(target->reported, faults.data) == 0)) {
+		text_done(&faults);
+		return;
+	}
+	for (const char *line = faults.data; *line;) {
+		size_t length = strcspn(line, "\n");
+
+		log_error("%.*s", (int)length, line);
+		line += length + 1;
+	}
+	free(target->reported);
+	target->reported = faults.data;
 }
 
 int target_settle(struct target *target, struct error *error)
@@ -155,21 +213,26 @@ int target_settle(struct target *target, struct error *error)
 	struct agent *agent = target->agent;
 	CLEANUP(arena_freep) struct arena *arena = arena_new();
 	struct descriptor_set set = {.arena = arena, .root = agent->options.root};
-	struct backend *backends = NULL, *old = target->backends;
+	struct backend *backends = NULL, *old = target->backends, **dirty = NULL;
 	size_t count = 0, old_count = target->backend_count;
 	int r = arena ? collect_descriptors(target, &set, error) : error_no_memory(error);
 
-	if (r == 0 && collect_backends(agent, arena, &set, &backends, &count) < 0)
-		r = error_no_memory(error);
 	if (r < 0)
 		return r;
-	report_descriptors(&set);
+	dirty = arena_array(arena, set.count, sizeof(struct backend *));
+	if (!dirty || collect_backends(target, arena, &set, &backends, &count) < 0)
+		return error_no_memory(error);
 	drop_backends(agent, old, old_count);
 	arena_free(target->arena);
 	target->arena = TAKE(arena);
 	target->descriptors = set;
 	target->backends = backends;
 	target->backend_count = count;
+	target->dirty = dirty;
+	/* What was marked is forgotten: the whole has to be looked at now. */
+	target->dirty_count = 0;
+	target->whole = true;
+	report_faults(target);
 	return 0;
 }
 
@@ -177,8 +240,7 @@ static struct target *target_find(const struct agent *agent, const struct netns 
 {
 	struct target *target;
 
-	LIST_FOREACH(target, &agent->targets, entry)
-	{
+	LIST_FOREACH (target, &agent->targets, entry) {
 		if (target->device == netns->device && target->inode == netns->inode)
 			return target;
 	}
@@ -202,7 +264,7 @@ int target_join(struct agent *agent, const struct netns *netns, struct member *m
 		target_leave(member);
 		return r;
 	}
-	target_mark(target, 0);
+	reconciler_mark(target, 0);
 	return 0;
 }
 
@@ -220,7 +282,7 @@ void target_leave(struct member *member)
 	/* Where that fails, what was asked for stays until the next change. */
 	if (target_settle(target, &error) < 0)
 		log_error("%s", error.message);
-	target_mark(target, 0);
+	reconciler_mark(target, 0);
 }
 
 /* A container's environment never changes; what is given by hand may be a file. */
@@ -228,8 +290,7 @@ static bool has_source(const struct target *target)
 {
 	const struct member *member;
 
-	TAILQ_FOREACH(member, &target->members, of_target)
-	{
+	TAILQ_FOREACH (member, &target->members, of_target) {
 		if (member->source)
 			return true;
 	}
@@ -244,16 +305,14 @@ void target_resync(struct target *target)
 		log_error("%s; what was read before stays", error.message);
 		metrics_error(target->agent, &error);
 	}
-	target_mark(target, 0);
+	reconciler_mark_stale(target);
 }
 
-void target_mark(struct target *target, uint64_t since)
+const char *target_label(const struct target *target)
 {
-	target->dirty = true;
-	/* The oldest of several events is the one that waits. */
-	if (since && (!target->since || since < target->since))
-		target->since = since;
-	loop_source_trigger(target->agent->reconcile);
+	const struct member *member = TAILQ_FIRST(&target->members);
+
+	return member ? member->name : "?";
 }
 
 bool target_is_pending(const struct target *target)

@@ -360,6 +360,7 @@ static void run_timers(struct loop *loop)
 		struct loop_source *source = loop->heap[0];
 
 		timer_disarm(source);
+		log_debug("loop: timer %s", source->name);
 		source->on_call(source, source->user);
 	}
 }
@@ -378,6 +379,7 @@ static void run_io(struct loop *loop, const struct epoll_event *events, size_t c
 			what |= LOOP_WRITE;
 		if (events[i].events & (EPOLLHUP | EPOLLERR))
 			what |= LOOP_HANGUP;
+		log_debug("loop: io %s", source->name);
 		source->on_io(source, source->fd, what, source->user);
 	}
 }
@@ -390,6 +392,7 @@ static void run_deferred(struct loop *loop)
 	while (!loop->stopping && (source = TAILQ_FIRST(&loop->pending)) &&
 	       source->round <= round) {
 		deferred_settle(source);
+		log_debug("loop: deferred %s", source->name);
 		source->on_call(source, source->user);
 	}
 }

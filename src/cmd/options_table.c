@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "dragoman/base/text.h"
+#include "dragoman/http/server.h"
 #include "dragoman/model/descriptor.h"
 #include "dragoman/registry/registry.h"
 
@@ -206,6 +207,22 @@ static int set_allow_endpoints(struct options *options, const struct option *opt
 				 column);
 	}
 	return 0;
+}
+
+static int set_socket(struct options *options, const struct option *option, const char *value,
+		      struct error *error)
+{
+	int r = server_check_unix(value, error);
+
+	return r < 0 ? r : set_string(options, option, value, error);
+}
+
+static int set_metrics(struct options *options, const struct option *option, const char *value,
+		       struct error *error)
+{
+	int r = server_check_tcp(value, error);
+
+	return r < 0 ? r : set_string(options, option, value, error);
 }
 
 /* The digits behind the point of a number of seconds, as nanoseconds. */
@@ -493,7 +510,7 @@ static const struct option table[] = {
 		.commands = COMMAND_RUN | COMMAND_STATUS | COMMAND_RECONCILE | COMMAND_FLUSH,
 		.section = SECTION_AGENT,
 		.help = "The Unix socket on which the agent of this host answers.",
-		.set = set_string,
+		.set = set_socket,
 		FIELD(socket),
 	},
 	{
@@ -502,7 +519,7 @@ static const struct option table[] = {
 		.commands = COMMAND_RUN,
 		.section = SECTION_AGENT,
 		.help = "Answer there over TCP as well: /status, /metrics, /healthz, /readyz.",
-		.set = set_string,
+		.set = set_metrics,
 		FIELD(metrics),
 	},
 	{

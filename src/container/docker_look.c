@@ -45,8 +45,7 @@ static struct tracked *tracked_find(struct containers *containers, const char *i
 {
 	struct tracked *tracked;
 
-	LIST_FOREACH(tracked, bucket(containers, id), entry)
-	{
+	LIST_FOREACH (tracked, bucket(containers, id), entry) {
 		if (strcmp(tracked->id.text, id) == 0)
 			return tracked;
 	}
@@ -144,8 +143,8 @@ int look_at_listing(struct containers *containers, const struct docker_id *ids, 
 	}
 	/* What is missing may have started since the engine wrote its list: ask. */
 	for (size_t i = 0; i < BUCKETS; i++) {
-		LIST_FOREACH(tracked, &containers->buckets[i], entry)
-		await(tracked);
+		LIST_FOREACH (tracked, &containers->buckets[i], entry)
+			await(tracked);
 	}
 	return 0;
 }
@@ -178,8 +177,7 @@ static void on_retry(struct loop_source *source, void *user)
 	(void)source;
 	containers->retry_armed = false;
 	for (size_t i = 0; i < BUCKETS; i++) {
-		LIST_FOREACH(tracked, &containers->buckets[i], entry)
-		{
+		LIST_FOREACH (tracked, &containers->buckets[i], entry) {
 			if (tracked->failed)
 				tracked_enqueue(tracked);
 		}

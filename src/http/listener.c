@@ -13,6 +13,7 @@
 
 #include "dragoman/base/memory.h"
 #include "dragoman/base/text.h"
+#include "dragoman/http/server.h"
 #include "dragoman/model/endpoint.h"
 
 /*
@@ -191,18 +192,41 @@ static socklen_t socket_address(const struct endpoint *endpoint, struct sockaddr
 	return sizeof(*ipv6);
 }
 
+static int take_address(const char *address, struct endpoint *ret, struct error *error)
+{
+	char quoted[QUOTE_MAX];
+
+	if (parse_address(address, ret) == 0)
+		return 0;
+	return error_set(error, -EINVAL, ERROR_INVALID,
+			 "'%s' is neither ADDRESS:PORT nor [ADDRESS]:PORT",
+			 text_printable(quoted, sizeof(quoted), address, strlen(address)));
+}
+
+int server_check_tcp(const char *address, struct error *error)
+{
+	struct endpoint endpoint;
+
+	return take_address(address, &endpoint, error);
+}
+
+int server_check_unix(const char *path, struct error *error)
+{
+	struct sockaddr_un address;
+
+	return set_address(path, &address, error);
+}
+
 int listener_open_tcp(const char *address, int *ret, struct error *error)
 {
 	CLEANUP(fd_close) int fd = -1;
 	struct sockaddr_storage storage;
 	struct endpoint endpoint;
-	char quoted[QUOTE_MAX];
 	socklen_t length;
+	int code = take_address(address, &endpoint, error);
 
-	if (parse_address(address, &endpoint) < 0)
-		return error_set(error, -EINVAL, ERROR_INVALID,
-				 "'%s' is neither ADDRESS:PORT nor [ADDRESS]:PORT",
-				 text_printable(quoted, sizeof(quoted), address, strlen(address)));
+	if (code < 0)
+		return code;
 	length = socket_address(&endpoint, &storage);
 	fd = socket(storage.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	/* Or a restart would have to wait for connections that are closing. */

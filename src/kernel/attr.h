@@ -44,6 +44,14 @@ static inline bool attr_get_u32(const struct nlattr *attr, uint32_t *ret)
 	return true;
 }
 
+static inline bool attr_get_u16(const struct nlattr *attr, uint16_t *ret)
+{
+	if (mnl_attr_get_payload_len(attr) != sizeof(*ret))
+		return false;
+	memcpy(ret, mnl_attr_get_payload(attr), sizeof(*ret));
+	return true;
+}
+
 static inline bool attr_get_be32(const struct nlattr *attr, uint32_t *ret)
 {
 	if (!attr_get_u32(attr, ret))

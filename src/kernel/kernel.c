@@ -15,6 +15,7 @@
 #include "attr.h"
 #include "decode.h"
 #include "dragoman/base/text.h"
+#include "element.h"
 #include "encode.h"
 #include "kernel_private.h"
 #include "netlink.h"
@@ -38,6 +39,13 @@
  * The generation that a transaction makes comes back with its answer, sent by
  * the kernel before anybody else could commit. It is not computed: one that
  * came to nothing makes none, and somebody else's may follow at once.
+ *
+ * A chain that services will go to is there a transaction earlier. A packet
+ * keeps to the rules of the generation in which it entered the hook, but finds
+ * the elements of the one that is true when it looks; a chain that was made
+ * together with the verdict that goes to it has no rules yet in the generation
+ * before (nf_tables_commit_chain() of the kernel), so a packet that met the
+ * commit would pass through it untranslated, and its connection be refused.
  *
  * The guard stands before localhost is opened, and goes after it is closed:
  * route_localnet is set behind the transaction, and put back before one that
@@ -97,6 +105,11 @@ void kernel_close(struct kernel *kernel)
 	netlink_close(&kernel->route);
 	fd_close(&kernel->localnet);
 	free(kernel);
+}
+
+int kernel_netns(const struct kernel *kernel, struct netns *ret, struct error *error)
+{
+	return netns_open_socket(mnl_socket_get_fd(kernel->nfnl.socket), ret, error);
 }
 
 uint32_t kernel_generation(const struct kernel *kernel)
@@ -294,6 +307,56 @@ int kernel_read(struct kernel *kernel, struct arena *arena, struct observed *ret
 			 "the ruleset changed while it was read, %d times over", READ_TRIES);
 }
 
+/* The element of endpoints4 or endpoints6 in the slot that a verdict moves it from. */
+static int read_counter(struct kernel *kernel, uint32_t generation,
+			struct endpoint_verdict *verdict, struct error *error)
+{
+	NETLINK_BUFFER(buffer, ASK_SIZE);
+	struct observed found = {.generation = generation};
+	CLEANUP(decoder_done)
+	struct decoder decoder = {.observed = &found,
+				  .set = SET_OF(SET_ENDPOINTS4, verdict->endpoint.family)};
+	struct nlmsghdr *message = question(buffer, NFT_MSG_GETSETELEM, 0);
+	uint8_t key[ELEMENT_KEY_MAX];
+	size_t length = element_key(decoder.set, &verdict->listen, verdict->from, key);
+	struct nlattr *list, *element, *nest;
+	int r;
+
+	mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_TABLE, SCHEMA_TABLE);
+	mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_SET, set_name(decoder.set));
+	list = mnl_attr_nest_start(message, NFTA_SET_ELEM_LIST_ELEMENTS);
+	element = mnl_attr_nest_start(message, NFTA_LIST_ELEM);
+	nest = mnl_attr_nest_start(message, NFTA_SET_ELEM_KEY);
+	mnl_attr_put(message, NFTA_DATA_VALUE, length, key);
+	mnl_attr_nest_end(message, nest);
+	mnl_attr_nest_end(message, element);
+	mnl_attr_nest_end(message, list);
+	r = netlink_ask(&kernel->nfnl, message, "reading a counter", decode_elements, &decoder,
+			error);
+	if (r == 0 && found.endpoint_count == 1) {
+		verdict->packets = decoder.endpoints[0].packets;
+		verdict->bytes = decoder.endpoints[0].bytes;
+		return 0;
+	}
+	/* It was there in the generation that was planned against. */
+	if (r == 0 || r == -ENOENT || r == -EAGAIN)
+		return error_set(error, -EAGAIN, ERROR_CONFLICT,
+				 "the ruleset has changed since it was read");
+	return r;
+}
+
+int kernel_read_counters(struct kernel *kernel, struct verdicts *verdicts, struct error *error)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < verdicts->endpoint_count && verdicts->uncounted && r == 0; i++) {
+		if (verdicts->endpoints[i].moved)
+			r = read_counter(kernel, verdicts->generation, &verdicts->endpoints[i],
+					 error);
+	}
+	return r;
+}
+
 static int explain_refusal(const struct batch *batch, const struct netlink_refusal *refusal,
 			   struct error *error)
 {
@@ -364,6 +427,61 @@ static int commit_beside(struct kernel *kernel, const struct verdicts *verdicts,
 	return first ? first : r;
 }
 
+static bool is_ahead(const struct chain_verdict *chain)
+{
+	return chain->verdict == VERDICT_ADD && !chain->name &&
+	       (chain->chain.kind == CHAIN_BALANCE || chain->chain.kind == CHAIN_NTH);
+}
+
+/* Chains that nothing goes to yet, of a table that stands; the first of the array. */
+static size_t split_chains(const struct verdicts *verdicts, struct chain_verdict *ret)
+{
+	size_t ahead = 0, at;
+
+	for (size_t i = 0; i < verdicts->chain_count; i++)
+		ahead += is_ahead(&verdicts->chains[i]);
+	at = ahead;
+	ahead = 0;
+	for (size_t i = 0; i < verdicts->chain_count; i++) {
+		const struct chain_verdict *chain = &verdicts->chains[i];
+
+		ret[is_ahead(chain) ? ahead++ : at++] = *chain;
+	}
+	return ahead;
+}
+
+/*
+ * In one transaction, or, where a chain is new that services go to, in two:
+ * see the theory of operation. Another's transaction in between has the second
+ * refused.
+ */
+static int commit_table(struct kernel *kernel, const struct verdicts *verdicts, struct error *error)
+{
+	CLEANUP(memory_free) struct chain_verdict *chains = NULL;
+	struct verdicts ahead = {.generation = verdicts->generation}, rest = *verdicts;
+	int r;
+
+	/* Rules of a chain need the sets: those that are missing come with it. */
+	if (verdicts->table_add || verdicts->set_count || verdicts->service_count == 0 ||
+	    verdicts->chain_count == 0)
+		return commit_batch(kernel, verdicts, error);
+	chains = calloc(verdicts->chain_count, sizeof(*chains));
+	if (!chains)
+		return error_no_memory(error);
+	ahead.chains = chains;
+	ahead.chain_count = split_chains(verdicts, chains);
+	if (ahead.chain_count == 0)
+		return commit_batch(kernel, verdicts, error);
+	r = commit_batch(kernel, &ahead, error);
+	if (r < 0)
+		return r;
+	rest.generation = kernel->generation;
+	kernel->generation = 0;
+	rest.chains = chains + ahead.chain_count;
+	rest.chain_count = verdicts->chain_count - ahead.chain_count;
+	return commit_batch(kernel, &rest, error);
+}
+
 int kernel_commit(struct kernel *kernel, const struct verdicts *verdicts, struct error *error)
 {
 	bool leaving = verdicts->table_remove && !verdicts->table_add;
@@ -373,7 +491,7 @@ int kernel_commit(struct kernel *kernel, const struct verdicts *verdicts, struct
 	if (leaving)
 		r = commit_beside(kernel, verdicts, error);
 	if (r == 0 && verdicts_have_batch(verdicts))
-		r = commit_batch(kernel, verdicts, error);
+		r = commit_table(kernel, verdicts, error);
 	if (r == 0 && !leaving)
 		r = commit_beside(kernel, verdicts, error);
 	return r;

@@ -69,8 +69,7 @@ void netlink_close(struct netlink *netlink)
 	netlink->socket = NULL;
 }
 
-/* Takes an NLMSG_ERROR apart; code 0 is an acknowledgement. */
-static int parse_error(const struct nlmsghdr *message, struct netlink_refusal *ret)
+int netlink_parse_refusal(const struct nlmsghdr *message, struct netlink_refusal *ret)
 {
 	const struct nlmsgerr *answer = mnl_nlmsg_get_payload(message);
 	size_t length = mnl_nlmsg_get_payload_len(message);
@@ -99,50 +98,39 @@ static int parse_error(const struct nlmsghdr *message, struct netlink_refusal *r
 	return ret->code;
 }
 
-/* Where a question stands: what came in so far. */
-struct exchange {
-	uint32_t seq, port;
-	bool dump;
-	bool done;
-	bool interrupted;
-	int result; /* of the function, or of the kernel */
-	netlink_function *function;
-	void *user;
-	struct netlink_refusal refusal;
-};
-
-static void take_message(struct exchange *exchange, const struct nlmsghdr *message)
+static void take_message(struct netlink_question *question, const struct nlmsghdr *message)
 {
-	if (message->nlmsg_seq != exchange->seq || message->nlmsg_pid != exchange->port)
+	if (message->nlmsg_seq != question->seq || message->nlmsg_pid != question->port)
 		return; /* left over from a question that was given up */
 	if (message->nlmsg_flags & NLM_F_DUMP_INTR)
-		exchange->interrupted = true;
+		question->interrupted = true;
 	if (message->nlmsg_type == NLMSG_ERROR) {
-		exchange->done = true;
-		if (parse_error(message, &exchange->refusal) < 0 && !exchange->result)
-			exchange->result = exchange->refusal.code;
+		question->done = true;
+		if (netlink_parse_refusal(message, &question->refusal) < 0 && !question->result)
+			question->result = question->refusal.code;
 	} else if (message->nlmsg_type == NLMSG_DONE) {
 		const int *code = mnl_nlmsg_get_payload(message);
 
-		exchange->done = true;
+		question->done = true;
 		if (mnl_nlmsg_get_payload_len(message) >= sizeof(*code) && *code < 0 &&
-		    !exchange->result)
-			exchange->result = *code;
-	} else if (message->nlmsg_type >= NLMSG_MIN_TYPE && exchange->function &&
-		   !exchange->result) {
-		exchange->result = exchange->function(message, exchange->user);
+		    !question->result)
+			question->result = *code;
+	} else if (message->nlmsg_type >= NLMSG_MIN_TYPE && question->function &&
+		   !question->result) {
+		question->result = question->function(message, question->user);
 	}
 }
 
-static int receive(struct netlink *netlink, struct exchange *exchange, char *buffer)
+static int receive(struct netlink *netlink, struct netlink_question *question)
 {
+	char *buffer = question->buffer;
 	const struct nlmsghdr *message;
 	ssize_t received = mnl_socket_recvfrom(netlink->socket, buffer, RECEIVE_SIZE);
 	int length;
 
 	/* Part of a dump was lost, and its end comes all the same; an acknowledgement may not. */
-	if (received < 0 && errno == ENOBUFS && exchange->dump) {
-		exchange->interrupted = true;
+	if (received < 0 && errno == ENOBUFS && question->dump) {
+		question->interrupted = true;
 		return 0;
 	}
 	if (received < 0)
@@ -151,35 +139,73 @@ static int receive(struct netlink *netlink, struct exchange *exchange, char *buf
 	length = (int)received;
 	for (message = (const struct nlmsghdr *)buffer; mnl_nlmsg_ok(message, length);
 	     message = mnl_nlmsg_next(message, &length))
-		take_message(exchange, message);
+		take_message(question, message);
 	return 0;
+}
+
+static int fail_question(struct netlink_question *question, int r, struct error *error)
+{
+	const char *text = question->refusal.text;
+
+	netlink_question_done(question);
+	return error_set(error, r, error_class_of(r), "%s: %s%s%s%s", question->what, strerror(-r),
+			 text[0] ? " (the kernel: " : "", text, text[0] ? ")" : "");
+}
+
+int netlink_start(struct netlink *netlink, struct nlmsghdr *request,
+		  struct netlink_question *question, struct error *error)
+{
+	*question = (struct netlink_question){
+		.what = question->what,
+		.function = question->function,
+		.user = question->user,
+		.buffer = malloc(RECEIVE_SIZE + RECEIVE_ZEROS),
+		.seq = ++netlink->seq,
+		.port = netlink->port,
+		.dump = (request->nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP,
+	};
+	if (!question->buffer)
+		return error_no_memory(error);
+	request->nlmsg_seq = question->seq;
+	request->nlmsg_flags |= (uint16_t)(NLM_F_REQUEST | (question->dump ? 0 : NLM_F_ACK));
+	if (mnl_socket_sendto(netlink->socket, request, request->nlmsg_len) < 0)
+		return fail_question(question, -errno, error);
+	return 0;
+}
+
+int netlink_take(struct netlink *netlink, struct netlink_question *question, struct error *error)
+{
+	int r = receive(netlink, question);
+
+	if (r == 0 && !question->done)
+		return 1;
+	if (r == 0)
+		r = question->result;
+	if (r == 0 && question->interrupted)
+		r = -EINTR;
+	if (r < 0)
+		return fail_question(question, r, error);
+	netlink_question_done(question);
+	return 0;
+}
+
+void netlink_question_done(struct netlink_question *question)
+{
+	free(TAKE(question->buffer));
 }
 
 int netlink_ask(struct netlink *netlink, struct nlmsghdr *request, const char *what,
 		netlink_function *function, void *user, struct error *error)
 {
-	CLEANUP(memory_free) char *buffer = malloc(RECEIVE_SIZE + RECEIVE_ZEROS);
-	struct exchange exchange = {.port = netlink->port, .function = function, .user = user};
-	int r = 0;
+	struct netlink_question question = {.what = what, .function = function, .user = user};
+	int r = netlink_start(netlink, request, &question, error);
 
-	if (!buffer)
-		return error_no_memory(error);
-	exchange.dump = (request->nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP;
-	exchange.seq = request->nlmsg_seq = ++netlink->seq;
-	request->nlmsg_flags |= (uint16_t)(NLM_F_REQUEST | (exchange.dump ? 0 : NLM_F_ACK));
-	if (mnl_socket_sendto(netlink->socket, request, request->nlmsg_len) < 0)
-		r = -errno;
-	while (r == 0 && !exchange.done)
-		r = receive(netlink, &exchange, buffer);
-	if (r == 0)
-		r = exchange.result;
-	if (r == 0 && exchange.interrupted)
-		r = -EINTR;
-	if (r == 0)
-		return 0;
-	return error_set(error, r, error_class_of(r), "%s: %s%s%s%s", what, strerror(-r),
-			 exchange.refusal.text[0] ? " (the kernel: " : "", exchange.refusal.text,
-			 exchange.refusal.text[0] ? ")" : "");
+	if (r < 0)
+		return r;
+	do {
+		r = netlink_take(netlink, &question, error);
+	} while (r > 0);
+	return r;
 }
 
 /* Makes room; a value that is refused leaves what there is, and EMSGSIZE or ENOBUFS say so. */
@@ -206,25 +232,28 @@ struct answers {
 	struct netlink_refusal *first; /* refusal */
 };
 
-static void take_answer(struct answers *answers, const struct nlmsghdr *message)
+static int take_answer(const struct nlmsghdr *message, void *user)
 {
+	struct answers *answers = user;
 	struct netlink_refusal refusal;
 
 	if (message->nlmsg_type != NLMSG_ERROR) {
 		if (message->nlmsg_type >= NLMSG_MIN_TYPE && answers->function)
 			(void)answers->function(message, answers->user);
-		return;
+		return 0;
 	}
-	if (parse_error(message, &refusal) < 0) {
+	if (netlink_parse_refusal(message, &refusal) < 0) {
 		if (answers->first->code == 0)
 			*answers->first = refusal;
 	} else if (refusal.seq == answers->last_seq) {
 		answers->acknowledged = true;
 	}
+	return 0;
 }
 
 /* Reads answers as long as there are any. */
-static void collect_answers(struct netlink *netlink, char *buffer, struct answers *answers)
+static void collect_answers(struct netlink *netlink, char *buffer, netlink_function *function,
+			    void *user)
 {
 	int fd = mnl_socket_get_fd(netlink->socket);
 
@@ -238,33 +267,40 @@ static void collect_answers(struct netlink *netlink, char *buffer, struct answer
 		if (received < 0)
 			return;
 		for (; mnl_nlmsg_ok(message, length); message = mnl_nlmsg_next(message, &length))
-			take_answer(answers, message);
+			(void)function(message, user);
 	}
+}
+
+int netlink_send_all(struct netlink *netlink, const void *messages, size_t length, size_t answers,
+		     netlink_function *function, void *user)
+{
+	CLEANUP(memory_free) char *buffer = malloc(RECEIVE_SIZE);
+
+	if (!buffer)
+		return -ENOMEM;
+	reserve_buffer(netlink, SO_SNDBUFFORCE, SO_SNDBUF, length + 4096);
+	reserve_buffer(netlink, SO_RCVBUFFORCE, SO_RCVBUF, answers);
+	while (mnl_socket_sendto(netlink->socket, messages, length) < 0) {
+		if (errno != EINTR)
+			return -errno;
+	}
+	collect_answers(netlink, buffer, function, user);
+	return 0;
 }
 
 int netlink_send_batch(struct netlink *netlink, const void *batch, size_t length, uint32_t last_seq,
 		       size_t messages, netlink_function *function, void *user,
 		       struct netlink_refusal *ret)
 {
-	CLEANUP(memory_free) char *buffer = malloc(RECEIVE_SIZE);
 	struct answers answers = {
 		.last_seq = last_seq, .function = function, .user = user, .first = ret};
+	int r;
 
 	*ret = (struct netlink_refusal){0};
-	if (!buffer) {
-		ret->code = -ENOMEM;
-		return -ENOMEM;
-	}
-	reserve_buffer(netlink, SO_SNDBUFFORCE, SO_SNDBUF, length + 4096);
 	/* In the worst case each message is answered with an error. */
-	reserve_buffer(netlink, SO_RCVBUFFORCE, SO_RCVBUF, messages * ACK_SIZE);
-	while (mnl_socket_sendto(netlink->socket, batch, length) < 0) {
-		if (errno == EINTR)
-			continue;
-		ret->code = -errno;
-		return ret->code;
-	}
-	collect_answers(netlink, buffer, &answers);
+	r = netlink_send_all(netlink, batch, length, messages * ACK_SIZE, take_answer, &answers);
+	if (r < 0)
+		ret->code = r;
 	if (ret->code)
 		return ret->code;
 	return answers.acknowledged ? 0 : -EAGAIN;

@@ -9,6 +9,7 @@
 
 #include <libmnl/libmnl.h>
 #include <stdalign.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -33,6 +34,14 @@ void netlink_close(struct netlink *netlink);
 /* One message of an answer. Returns 0, or -errno, which ends up with the asker. */
 typedef int netlink_function(const struct nlmsghdr *message, void *user);
 
+/* What the kernel says about one message that it did not take. */
+struct netlink_refusal {
+	uint32_t seq;
+	int code;        /* -errno */
+	uint32_t offset; /* of the attribute to blame in the message; 0: none named */
+	char text[160];  /* the kernel's own words, or "" */
+};
+
 /*
  * Sends a request and takes all of its answer; function may be NULL. Its
  * sequence number and, where it is no dump, NLM_F_ACK are set here. `what`
@@ -43,13 +52,35 @@ typedef int netlink_function(const struct nlmsghdr *message, void *user);
 int netlink_ask(struct netlink *netlink, struct nlmsghdr *request, const char *what,
 		netlink_function *function, void *user, struct error *error);
 
-/* What the kernel says about one message that it did not take. */
-struct netlink_refusal {
-	uint32_t seq;
-	int code;        /* -errno */
-	uint32_t offset; /* of the attribute to blame in the message; 0: none named */
-	char text[160];  /* the kernel's own words, or "" */
+/*
+ * The same in steps, a datagram each: netlink_start() sends the request, and
+ * each netlink_take() waits for a datagram and hands its messages to function.
+ * Set what, function and user before; the rest is not for others. No other
+ * question goes over the socket meanwhile. What the kernel does for a step of
+ * a dump it does within the call: it fills a datagram of 32 KiB at most, or
+ * gets to the end of what it dumps.
+ */
+struct netlink_question {
+	const char *what;
+	netlink_function *function;
+	void *user;
+	char *buffer;
+	uint32_t seq, port;
+	bool dump;
+	bool done;
+	bool interrupted;
+	int result; /* of the function, or of the kernel */
+	struct netlink_refusal refusal;
 };
+
+int netlink_start(struct netlink *netlink, struct nlmsghdr *request,
+		  struct netlink_question *question, struct error *error);
+
+/* Returns 1 when there is more to come, 0 when that was all, or as netlink_ask(). */
+int netlink_take(struct netlink *netlink, struct netlink_question *question, struct error *error);
+
+/* Frees what a question holds; fine on one that is zeroed, and twice. */
+void netlink_question_done(struct netlink_question *question);
 
 /*
  * Sends a batch of messages in one go and takes every answer that is there
@@ -64,5 +95,18 @@ struct netlink_refusal {
 int netlink_send_batch(struct netlink *netlink, const void *batch, size_t length, uint32_t last_seq,
 		       size_t messages, netlink_function *function, void *user,
 		       struct netlink_refusal *ret);
+
+/*
+ * Sends messages in one go and hands every answer that is there when the kernel
+ * has gone through them to function, refusals and acknowledgements included;
+ * its result is not looked at. There is room for `answers` bytes of them, as
+ * the kernel counts, some 1,000 each above what they hold. Returns 0, or -errno
+ * when nothing was sent.
+ */
+int netlink_send_all(struct netlink *netlink, const void *messages, size_t length, size_t answers,
+		     netlink_function *function, void *user);
+
+/* Takes an NLMSG_ERROR apart. Returns its code: 0 is an acknowledgement. */
+int netlink_parse_refusal(const struct nlmsghdr *message, struct netlink_refusal *ret);
 
 #endif

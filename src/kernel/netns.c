@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <linux/nsfs.h>
+#include <linux/sockios.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdio.h>
@@ -134,6 +135,16 @@ int netns_open_pid(pid_t pid, struct netns *ret, struct error *error)
 	*ret = netns;
 	netns = NETNS_NONE;
 	return 0;
+}
+
+int netns_open_socket(int socket, struct netns *ret, struct error *error)
+{
+	const char *what = "the network namespace of a socket";
+	int fd = ioctl(socket, SIOCGSKNS);
+
+	if (fd < 0)
+		return explain_open(what, errno, error);
+	return adopt(fd, what, ret, error);
 }
 
 void netns_done(struct netns *netns)

@@ -81,13 +81,15 @@ static int planner_reserve(struct planner *planner)
 	planner->remaining = arena_array(arena, seats, sizeof(*planner->remaining));
 	planner->kept_shares = arena_array(arena, seats, sizeof(*planner->kept_shares));
 	planner->tallies = arena_array(arena, 2 * seats, sizeof(*planner->tallies));
+	planner->balances = arena_array(arena, services, sizeof(*planner->balances));
 	planner->nth_wanted = arena_array(arena, services, sizeof(*planner->nth_wanted));
 	planner->nth_stands = arena_array(arena, services, sizeof(*planner->nth_stands));
 	planner->nth_used = arena_array(arena, observed->service_count, sizeof(*planner->nth_used));
 	if (!verdicts->services || !verdicts->unavailable || !verdicts->endpoints ||
 	    !verdicts->chains || !verdicts->sets || !verdicts->routes || !verdicts->changes ||
 	    !planner->seats || !planner->remaining || !planner->kept_shares || !planner->tallies ||
-	    !planner->nth_wanted || !planner->nth_stands || !planner->nth_used)
+	    !planner->balances || !planner->nth_wanted || !planner->nth_stands ||
+	    !planner->nth_used)
 		return -ENOMEM;
 	return 0;
 }
@@ -96,11 +98,11 @@ int localnet_before_us(const struct observed *observed)
 {
 	bool trace = observed->table || observed->route_count;
 
+	if (observed->saved_localnet >= 0)
+		return observed->saved_localnet;
 	for (size_t i = 0; i < observed->link_count; i++)
 		trace = trace || observed->links[i].routed;
-	if (!trace)
-		return observed->localnet;
-	return observed->saved_localnet < 0 ? 0 : observed->saved_localnet;
+	return trace ? 0 : observed->localnet;
 }
 
 static void plan_localnet(struct planner *planner, int value)
@@ -167,13 +169,15 @@ int plan_make(struct arena *arena, const struct ruleset *desired, const struct o
 	CLEANUP(memory_free) struct planner *planner = calloc(1, sizeof(*planner));
 	int r;
 
-	*ret = (struct verdicts){.generation = observed->generation};
+	*ret = (struct verdicts){.generation = observed->generation,
+				 .uncounted = observed->uncounted};
 	if (!planner)
 		return -ENOMEM;
 	planner->arena = arena;
 	planner->desired = desired;
 	planner->observed = observed;
 	planner->verdicts = ret;
+	planner->part = flags & PLAN_PART;
 	planner->stands = observed->table || desired->count;
 	planner->rebuild = observed->table && (observed->foreign || (flags & PLAN_REBUILD));
 	/* Somebody took the table away: what is left of us would leave localhost open. */
@@ -208,7 +212,7 @@ int plan_flush(struct arena *arena, const struct observed *observed, struct verd
 	plan_routes(&planner, false);
 	if (observed->localnet != saved)
 		plan_localnet(&planner, saved);
-	ret->localnet_unclaimed = !observed->table && saved;
+	ret->localnet_unclaimed = !observed->table && observed->saved_localnet < 0 && saved;
 	if (observed->table) {
 		ret->table_remove = true;
 		changes_object(&planner, VERDICT_REMOVE, "table inet dragoman");

@@ -44,6 +44,8 @@ struct seat {
 	const struct endpoint *endpoint; /* NULL: still empty */
 	uint64_t packets, bytes;
 	bool kept;
+	bool moved; /* from another slot */
+	uint16_t from;
 };
 
 struct planner {
@@ -52,6 +54,7 @@ struct planner {
 	const struct observed *observed;
 	bool rebuild; /* the table is removed and added in one transaction */
 	bool stands;  /* there will be a table */
+	bool part;    /* chains may be of use to ports that are not in here */
 
 	/* Room for the largest site. */
 	struct seat *seats;
@@ -61,6 +64,8 @@ struct planner {
 
 	/* The chains that the services will point to, and that they point to now. */
 	bool balance_wanted[FAMILY_COUNT][SLOTS_MAX + 1];
+	struct chain *balances; /* the same as a list, in no order */
+	size_t balance_count;
 	bool balance_used[FAMILY_COUNT][SLOTS_MAX + 1];
 	struct chain *nth_wanted; /* by (family, listen) */
 	size_t nth_wanted_count;
@@ -90,8 +95,9 @@ void structure_end(struct planner *planner);
 
 /*
  * plan.c: the value of route_localnet before we came: as the table's comment
- * has it; 0 where the comment is gone; where the table is gone too, as it is,
- * unless routes of ours tell that we have been here.
+ * has it, or somebody who read that once; 0 where the comment is gone; where
+ * the table is gone too, as it is, unless routes of ours tell that we have
+ * been here.
  */
 int localnet_before_us(const struct observed *observed);
 

@@ -97,6 +97,8 @@ static bool take_seat(struct planner *planner, const struct site *site, size_t s
 		.packets = element->packets,
 		.bytes = element->bytes,
 		.kept = slot == element->slot,
+		.moved = slot != element->slot,
+		.from = element->slot,
 	};
 	return true;
 }
@@ -140,8 +142,7 @@ static void assign(struct planner *planner, const struct site *site)
 }
 
 static void give_endpoint(struct planner *planner, const struct site *site, enum verdict verdict,
-			  size_t slot, const struct endpoint *endpoint, uint64_t packets,
-			  uint64_t bytes)
+			  size_t slot, const struct seat *seat)
 {
 	struct verdicts *verdicts = planner->verdicts;
 
@@ -149,9 +150,11 @@ static void give_endpoint(struct planner *planner, const struct site *site, enum
 		.verdict = verdict,
 		.slot = (uint16_t)slot,
 		.listen = site->listen,
-		.endpoint = *endpoint,
-		.packets = packets,
-		.bytes = bytes,
+		.endpoint = *seat->endpoint,
+		.packets = seat->packets,
+		.bytes = seat->bytes,
+		.moved = seat->moved,
+		.from = seat->from,
 	};
 }
 
@@ -172,11 +175,13 @@ static void give_endpoints(struct planner *planner, const struct site *site)
 		assert(seat->endpoint);
 		give_endpoint(planner, site,
 			      taken && !planner->rebuild ? VERDICT_REPLACE : VERDICT_ADD, slot,
-			      seat->endpoint, seat->packets, seat->bytes);
+			      seat);
 	}
-	for (; element < site->endpoint_count && !planner->rebuild; element++)
-		give_endpoint(planner, site, VERDICT_REMOVE, site->endpoints[element]->slot,
-			      &site->endpoints[element]->endpoint, 0, 0);
+	for (; element < site->endpoint_count && !planner->rebuild; element++) {
+		const struct seat gone = {.endpoint = &site->endpoints[element]->endpoint};
+
+		give_endpoint(planner, site, VERDICT_REMOVE, site->endpoints[element]->slot, &gone);
+	}
 }
 
 /* The chain that a site with slots goes to. */
@@ -206,6 +211,18 @@ static void note_used(struct planner *planner, const struct observed_service *se
 		planner->nth_used[planner->nth_used_count++] = service;
 }
 
+static void note_wanted(struct planner *planner, const struct chain *target)
+{
+	if (target->kind == CHAIN_NTH) {
+		planner->nth_wanted[planner->nth_wanted_count++] = *target;
+		return;
+	}
+	if (planner->balance_wanted[target->family][target->slots])
+		return;
+	planner->balance_wanted[target->family][target->slots] = true;
+	planner->balances[planner->balance_count++] = *target;
+}
+
 static void give_service(struct planner *planner, const struct site *site)
 {
 	struct verdicts *verdicts = planner->verdicts;
@@ -216,10 +233,7 @@ static void give_service(struct planner *planner, const struct site *site)
 		note_used(planner, site->service);
 	if (site->slots) {
 		verdict.target = target_of(planner, site);
-		if (verdict.target.kind == CHAIN_BALANCE)
-			planner->balance_wanted[site->family][site->slots] = true;
-		else
-			planner->nth_wanted[planner->nth_wanted_count++] = verdict.target;
+		note_wanted(planner, &verdict.target);
 	}
 	if (stands && site->slots && chain_equal(&site->service->target, &verdict.target))
 		return;

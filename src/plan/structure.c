@@ -168,6 +168,13 @@ static bool used_chain(const struct planner *planner, const struct chain *chain)
 	return false;
 }
 
+static int compare_balances(const void *a, const void *b)
+{
+	const struct chain *x = a, *y = b;
+
+	return x->family != y->family ? x->family - y->family : x->slots - y->slots;
+}
+
 /* Adds the chains that sites go to and that do not stand. */
 static void add_missing_chains(struct planner *planner,
 			       bool balance_stands[FAMILY_COUNT][SLOTS_MAX + 1])
@@ -175,16 +182,13 @@ static void add_missing_chains(struct planner *planner,
 	void (*add)(struct planner *, enum verdict, const struct chain *,
 		    const char *) = planner->verdicts->table_add ? give_chain : tell_chain;
 
-	for (unsigned family = 0; family < FAMILY_COUNT; family++) {
-		for (unsigned slots = 1; slots <= SLOTS_MAX; slots++) {
-			const struct chain chain = {.kind = CHAIN_BALANCE,
-						    .family = (uint8_t)family,
-						    .slots = (uint16_t)slots};
+	qsort(planner->balances, planner->balance_count, sizeof(*planner->balances),
+	      compare_balances);
+	for (size_t i = 0; i < planner->balance_count; i++) {
+		const struct chain *chain = &planner->balances[i];
 
-			if (planner->balance_wanted[family][slots] &&
-			    !balance_stands[family][slots])
-				add(planner, VERDICT_ADD, &chain, NULL);
-		}
+		if (!balance_stands[chain->family][chain->slots])
+			add(planner, VERDICT_ADD, chain, NULL);
 	}
 	for (size_t i = 0; i < planner->nth_wanted_count; i++) {
 		if (!planner->nth_stands[i])
@@ -201,7 +205,7 @@ static void sweep_chains(struct planner *planner)
 {
 	const struct observed *observed = planner->observed;
 
-	if (!verdicts_have_batch(planner->verdicts))
+	if (planner->part || !verdicts_have_batch(planner->verdicts))
 		return;
 	for (size_t i = 0; i < observed->chain_count; i++) {
 		const struct observed_chain *chain = &observed->chains[i];

@@ -43,8 +43,7 @@ void etcd3_stream_close(struct stream *stream)
 	stream->creating_id = 0;
 	json_stream_done(&stream->objects);
 	loop_source_arm(stream->timer, UINT64_MAX);
-	TAILQ_FOREACH(service, &stream->watch->services, entry)
-	{
+	TAILQ_FOREACH (service, &stream->watch->services, entry) {
 		struct following *following = service->state;
 
 		for (size_t i = 0; following && i < etcd3_watcher_count(following); i++) {

@@ -54,8 +54,7 @@ static void service_compacted(struct stream *stream, struct watch_service *servi
 	struct registry_watch *watch = stream->watch;
 	struct watch_service *other;
 
-	TAILQ_FOREACH(other, &watch->services, entry)
-	{
+	TAILQ_FOREACH (other, &watch->services, entry) {
 		struct following *following = other->state;
 		bool waits = following && following->watchers[0].queued;
 

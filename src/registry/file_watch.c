@@ -104,8 +104,8 @@ static void on_inotify(struct loop_source *source, int fd, unsigned events, void
 	}
 	if (!matters)
 		return;
-	TAILQ_FOREACH(service, &file->watch->services, entry)
-	watch_read_again(service, false);
+	TAILQ_FOREACH (service, &file->watch->services, entry)
+		watch_read_again(service, false);
 }
 
 /* service->state is the documents that were told last. */

@@ -263,8 +263,8 @@ void registry_watch_resync(struct registry_watch *watch)
 {
 	struct watch_service *service;
 
-	TAILQ_FOREACH(service, &watch->services, entry)
-	watch_read_again(service, true);
+	TAILQ_FOREACH (service, &watch->services, entry)
+		watch_read_again(service, true);
 }
 
 /* The watch */

@@ -76,8 +76,7 @@ static void watch_restored(struct watch_read *read, const struct registry_positi
 	watch->counts.revision = position->revision;
 	if (watch->ops->reset)
 		watch->ops->reset(watch);
-	TAILQ_FOREACH(service, &watch->services, entry)
-	{
+	TAILQ_FOREACH (service, &watch->services, entry) {
 		watch->ops->unfollow(service);
 		service->known = false;
 		service->revision = 0;
@@ -279,8 +278,7 @@ static uint64_t gather(const struct registry_watch *watch, struct watch_read *re
 	struct watch_service *service;
 	uint64_t next = UINT64_MAX;
 
-	TAILQ_FOREACH(service, &watch->services, entry)
-	{
+	TAILQ_FOREACH (service, &watch->services, entry) {
 		if (is_due(service, now)) {
 			service->wanted = false;
 			service->read = read;

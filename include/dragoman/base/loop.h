@@ -6,7 +6,8 @@
  * One thread, one epoll(7).
  *
  * A source is a descriptor with interest (io), a point in time (timer), or
- * work for the end of this wake-up (deferred). Each has a name for tracing.
+ * work for the end of this wake-up (deferred). Each has a name, and each call
+ * is a line at debug level: "loop: timer resync" is what woke the program up.
  * Any source may be freed in any callback, its own included: a freed source is
  * marked, never called again, and reaped when no callback runs.
  *

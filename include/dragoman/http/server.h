@@ -65,6 +65,10 @@ int server_new_unix(struct loop *loop, const char *path, mode_t mode, http_handl
 int server_new_tcp(struct loop *loop, const char *address, http_handler *handler, void *user,
 		   struct server **ret, struct error *error);
 
+/* Whether these can be listened on at all. Return 0, -ENAMETOOLONG or -EINVAL, as above. */
+int server_check_unix(const char *path, struct error *error);
+int server_check_tcp(const char *address, struct error *error);
+
 /* Another time limit than SERVER_TIMEOUT, for connections that begin from now on. */
 void server_set_timeout(struct server *server, uint64_t nanoseconds);
 

@@ -34,6 +34,12 @@ void kernel_close(struct kernel *kernel);
 void kernel_closep(struct kernel **kernel);
 
 /*
+ * The namespace that it was opened in, to enter it once more. Close it soon.
+ * Errors: -EPERM (CAP_NET_ADMIN is missing), or what there is no memory for.
+ */
+int kernel_netns(const struct kernel *kernel, struct netns *ret, struct error *error);
+
+/*
  * Reads our table, whole and of one generation, the sysctl, links and routes.
  * What is in *ret lives in the arena. A dump that the kernel interrupted is
  * taken again, a bounded number of times. Errors: -EAGAIN (it kept changing;
@@ -43,9 +49,19 @@ int kernel_read(struct kernel *kernel, struct arena *arena, struct observed *ret
 		struct error *error);
 
 /*
+ * Completes verdicts that were planned without counters (`uncounted`): reads
+ * those of the elements that move to another slot, each by itself. Errors:
+ * -EAGAIN (the ruleset has changed since; ERROR_CONFLICT), or what the kernel
+ * says.
+ */
+int kernel_read_counters(struct kernel *kernel, struct verdicts *verdicts, struct error *error);
+
+/*
  * Applies verdicts: one nfnetlink batch, all or nothing, stamped with their
  * generation; then, or before, the sysctl and the routes, so that localhost
- * is never open without its guard. Errors:
+ * is never open without its guard. Chains that are new and that services will
+ * go to are made by a batch of their own before it, which changes nothing for
+ * any packet, and stays where the other is refused. Errors:
  *   -ERESTART  the generation moved on; nothing was changed, but for sysctl
  *              and routes where the table was to go. Read and plan again
  *              (ERROR_CONFLICT)

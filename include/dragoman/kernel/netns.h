@@ -37,6 +37,12 @@ int netns_open(const char *name_or_path, struct netns *ret, struct error *error)
  */
 int netns_open_pid(pid_t pid, struct netns *ret, struct error *error);
 
+/*
+ * The namespace that a socket is of (SIOCGSKNS), whatever became of its name
+ * and its processes. Errors: -EPERM (CAP_NET_ADMIN is missing).
+ */
+int netns_open_socket(int socket, struct netns *ret, struct error *error);
+
 /* Closes it; fine on NETNS_NONE. Usable with CLEANUP. */
 void netns_done(struct netns *netns);
 

@@ -109,7 +109,11 @@ struct observed {
 
 	bool table;          /* there is a table inet dragoman */
 	const char *foreign; /* why it cannot be changed in place; NULL: it can */
-	int saved_localnet;  /* route_localnet as remembered in its comment; -1: not there */
+	/*
+	 * route_localnet as remembered in its comment; -1: not there. Who has
+	 * read it once, and finds the table gone, may fill it in.
+	 */
+	int saved_localnet;
 
 	bool has_set[SET_COUNT]; /* in the shape of our schema */
 	struct observed_chain *chains;
@@ -121,6 +125,7 @@ struct observed {
 	size_t service_count;
 	struct observed_endpoint *endpoints; /* in no order */
 	size_t endpoint_count;
+	bool uncounted; /* their counters are not known */
 	struct observed_unavailable *unavailable;
 	size_t unavailable_count;
 	struct observed_stray *strays;

@@ -47,6 +47,8 @@ struct endpoint_verdict {
 	struct listen listen;
 	struct endpoint endpoint; /* new; of remove: the one that stood there */
 	uint64_t packets, bytes;  /* that its counter starts with */
+	bool moved;               /* it comes from another slot, along with its counter */
+	uint16_t from;
 };
 
 struct unavailable_verdict {
@@ -79,6 +81,7 @@ struct change {
 
 struct verdicts {
 	uint32_t generation; /* planned against */
+	bool uncounted;      /* the counters of what moved are to be read first */
 	bool table_remove;   /* with all that is in it */
 	bool table_add;
 	int saved_localnet; /* for the comment of a table that is added */

@@ -16,12 +16,13 @@
 
 enum {
 	PLAN_REBUILD = 1, /* replace the whole table, though it could be changed in place */
+	PLAN_PART = 2,    /* observed and desired are of some ports only; leave the others alone */
 };
 
 /*
  * What has to change so that the namespace observed is as desired. The
- * verdicts live in the arena, and borrow names from observed. Returns 0 or
- * -ENOMEM.
+ * verdicts live in the arena, and borrow names from observed. A part is planned
+ * from standing_view(), and may have no services at all. Returns 0 or -ENOMEM.
  */
 int plan_make(struct arena *arena, const struct ruleset *desired, const struct observed *observed,
 	      unsigned flags, struct verdicts *ret);
