@@ -146,7 +146,7 @@ def everything_is_let_go_of(agent, ends):
 def test_agent_is_exact_under_churn_and_gives_everything_back(docker, etcd, follow, oracle,
                                                               namespaces, dice):
     agent, ends = follow(docker), namespaces.new("ends")
-    open_first, memory = agent.descriptors(), []
+    open_first, memory = agent.descriptor_kinds(), []
     with Churn(docker, etcd, ends, seed=dice.random()) as churn:
         for _ in range(ROUNDS):
             for _ in range(CHECKPOINTS):
@@ -155,7 +155,7 @@ def test_agent_is_exact_under_churn_and_gives_everything_back(docker, etcd, foll
             assert cables(ends), "no namespace is tied to us: its end would not be seen"
             churn.remove_all()
             everything_is_let_go_of(agent, ends)
-            open_now = agent.descriptors()
+            open_now = agent.descriptor_kinds()
             assert open_now.pop("connection") <= open_first["connection"] + CONNECTIONS
             assert open_now == {kind: count for kind, count in open_first.items()
                                 if kind != "connection"}

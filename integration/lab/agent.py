@@ -158,19 +158,15 @@ class Agent:
         return sum(each.startswith("net:") or (each.startswith("socket:") and each not in here)
                    for each in self.descriptors())
 
-    def descriptors(self):
-        """What it has open, counted by kind; connections (of the host) apart: curl keeps some."""
+    def descriptor_kinds(self):
+        """Its descriptors, counted by kind; connections (of the host) apart: curl keeps some."""
         connections = set()
         for table, column in (("tcp", 9), ("tcp6", 9), ("unix", 6)):
             lines = pathlib.Path(f"/proc/net/{table}").read_text().splitlines()[1:]
             connections.update(f"socket:[{line.split()[column]}]" for line in lines)
-        found = collections.Counter()
-        for entry in pathlib.Path(f"/proc/{self.pid}/fd").iterdir():
-            with contextlib.suppress(FileNotFoundError):
-                name = os.readlink(entry)
-                found["connection" if name in connections else
-                      re.sub(r":\[\d+\]$", "", name)] += 1
-        return found
+        return collections.Counter(
+            "connection" if name in connections else re.sub(r":\[\d+\]$", "", name)
+            for name in self.descriptors())
 
     def private_dirty(self):
         """Bytes of memory that are its own and written to."""
