@@ -81,15 +81,26 @@ def told(what, found):
     print(f"{what}: the worst: {worst}")
 
 
-def assert_in_time(found):
-    """At most MOST_US each. A trial that took longer has to be one in which others had the
-    processors, so that the agent and the probe, ready to run, were not run: that is taken off
-    then. Where there are many of those, nothing was measured.
+def late_by_the_machine(found):
+    """How many trials took longer than MOST_US; fails where that is the agent's doing.
+
+    It is not where others had the processors, so that the agent and the probe stood ready to
+    run and were not run: without that time, each is within it.
     """
     late = [each for each in found if each["whole"] > MOST_US]
     for each in late:
         assert each["whole"] - each["agent_waited"] - each["waited"] <= MOST_US, each
-    assert len(late) <= len(found) // 20, late
+    return len(late)
+
+
+def mend_in_time(web, agent, pause_us, tries=5):
+    """How many trials it took; a busy machine may need several attempts to measure anything."""
+    for attempt in range(1, tries + 1):
+        found = mend(web, agent, TRIALS, pause_us)
+        told("10 services", found)
+        if late_by_the_machine(found) <= TRIALS // 20:
+            return attempt * TRIALS
+    raise AssertionError(f"not once in {tries} tries: the machine is too busy")
 
 
 @pytest.mark.parametrize("pause_us", (0, 20_000), ids=("without-a-pause", "one-in-20-ms"))
@@ -98,11 +109,9 @@ def test_drift_is_put_right_within_fifty_milliseconds(etcd, run, web, tmp_path, 
     register(etcd, 10, 10)
     agent = run("--netns", web, *descriptors(tmp_path, 10))
     before, repairs = nft.whole(web), agent.metric("drift_repairs_total")
-    found = mend(web, agent, TRIALS, pause_us)
-    told("10 services", found)
-    assert_in_time(found)
-    wait_until(lambda: agent.metric("drift_repairs_total") == repairs + TRIALS,
-               what=f"{TRIALS} repairs to be counted")
+    trials = mend_in_time(web, agent, pause_us)
+    wait_until(lambda: agent.metric("drift_repairs_total") == repairs + trials,
+               what=f"{trials} repairs to be counted")
     assert nft.whole(web) == before
 
 
