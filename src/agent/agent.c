@@ -146,6 +146,7 @@ int agent_new(struct loop *loop, const struct agent_options *options, struct age
 	TAILQ_INIT(&agent->dirty);
 	TAILQ_INIT(&agent->stale);
 	TAILQ_INIT(&agent->sweeping);
+	agent->sweep_due = UINT64_MAX;
 	r = open_sources(agent, error);
 	if (r == 0)
 		*ret = TAKE(agent);
@@ -158,6 +159,7 @@ void agent_free(struct agent *agent)
 		return;
 	containers_free(agent->containers);
 	members_free(agent);
+	sweeper_done(agent);
 	subscriptions_free(agent);
 	registry_watch_free(agent->watch);
 	registry_free(agent->registry);

@@ -140,8 +140,8 @@ struct agent {
 	LIST_HEAD(, target) targets;
 	TAILQ_HEAD(target_queue, target) dirty, stale, sweeping;
 	struct loop_source *sweep;
-	uint64_t sweep_due;  /* when that is armed for; 0: it is not */
-	uint64_t sweep_free; /* no step before this */
+	uint64_t sweep_due; /* when that is armed for; UINT64_MAX: it is not */
+	struct sweep_job *job;
 	LIST_HEAD(, member) members;
 	int names; /* inotify(7) of the directories of all targets by name, where there is one */
 	struct loop_source *on_names;
@@ -208,6 +208,7 @@ void sweeper_note(struct target *target, struct arena *arena, const struct verdi
 void sweeper_note_first(struct target *target);
 void sweeper_run(struct agent *agent);
 void sweeper_forget(struct target *target);
+void sweeper_done(struct agent *agent);
 
 /* status.c: the kernel's counters at one moment. */
 struct snapshot {

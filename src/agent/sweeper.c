@@ -1,44 +1,55 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "agent_private.h"
 #include "dragoman/base/log.h"
+#include "dragoman/base/work.h"
 #include "dragoman/kernel/netns.h"
 
 /*
  * Theory of operation
  *
  * A commit leaves ports behind whose flows may lead to where nothing is any
- * more. They are noted with their target, and looked at a moment later, behind
- * everything that is dirty: rules first.
+ * more. They are noted with their target, and looked at when the rules are
+ * true, one target at a time:
  *
- *   noted      ports wait for the timer
- *   sweeping   a sweep is under way, a step a turn; ports that are noted
- *              meanwhile wait for the next
+ *   noted      ports wait for their turn
+ *   sweeping   a thread goes through the flows, since that may take the kernel
+ *              milliseconds (kernel/flows.h), and a change of rules shall not
+ *              wait for it; ports that are noted meanwhile wait for the next
  *   resting    the sweep is done, and will be done again once, for the flow
  *              whose first packet was under way during the commit
  *
- * A step may cost the kernel a look through all of its flows. So a pause
- * follows that is longer, and no more than a share of the time goes into it:
- * what comes in from outside never waits for more than one.
+ * A target may go while it is swept: then the thread comes to its end for
+ * nobody, which is a matter of milliseconds.
  *
  * When a target was made true for the first time nobody knows what happened
  * before: all of its ports are looked at.
  */
 
-enum { PAUSES = 9 }; /* a pause lasts so many times its step */
-
 static const uint64_t rest = UINT64_C(200000000); /* nanoseconds between the two */
 static const uint64_t failure_pause = UINT64_C(1000000000);
 enum { FAILURES_MAX = 3 };
 
+/* The sweep that is under way; the thread's until it is done, but for the target. */
+struct sweep_job {
+	struct agent *agent;
+	struct target *target; /* NULL: it has gone */
+	struct flows *flows;
+	struct work *work;
+	int result;
+	struct error error;
+};
+
+/* When it is its turn: next is when that can be. */
 static void arm(struct agent *agent, uint64_t when)
 {
-	if (agent->sweep_due && agent->sweep_due <= when)
-		return;
-	agent->sweep_due = when;
-	loop_source_arm(agent->sweep, when);
+	if (when < agent->sweep_due) {
+		agent->sweep_due = when;
+		loop_source_arm(agent->sweep, when);
+	}
 }
 
 static void enqueue(struct target *target, uint64_t when)
@@ -52,6 +63,11 @@ static void enqueue(struct target *target, uint64_t when)
 	arm(agent, when);
 }
 
+static bool is_swept(const struct target *target)
+{
+	return target->flows || (target->agent->job && target->agent->job->target == target);
+}
+
 static int note(struct target *target, const struct stale *stale, size_t count)
 {
 	if (count == 0)
@@ -63,7 +79,7 @@ static int note(struct target *target, const struct stale *stale, size_t count)
 		target->stale[target->stale_count++] = stale[i];
 	/* One that changes again and again while a sweep is under way is noted once. */
 	target->stale_count = stale_settle(target->stale, target->stale_count);
-	if (!target->flows)
+	if (!is_swept(target))
 		enqueue(target, loop_now(target->agent->loop));
 	return 0;
 }
@@ -168,23 +184,15 @@ static void count(struct target *target)
 			  removed, closed);
 }
 
-static void end_sweep(struct target *target)
-{
-	flows_close(TAKE(target->flows));
-	target->sweep_failures = 0;
-}
-
+/* What is left of the ports that it was for is looked at again, with all others. */
 static void take_failure(struct target *target, const struct error *error)
 {
-	uint64_t now = loop_now(target->agent->loop);
-
 	metrics_error(target->agent, error);
-	flows_close(TAKE(target->flows));
 	if (++target->sweep_failures <= FAILURES_MAX && error->class != ERROR_FATAL) {
 		log_debug("%s: flows of before: %s; again later", target_label(target),
 			  error->message);
 		sweeper_note_first(target);
-		enqueue(target, now + failure_pause);
+		enqueue(target, loop_now(target->agent->loop) + failure_pause);
 		return;
 	}
 	log_warn("%s: flows of before may go on: %s", target_label(target), error->message);
@@ -192,69 +200,142 @@ static void take_failure(struct target *target, const struct error *error)
 	target->stale_count = 0;
 }
 
-/* A turn of one target. */
-static void step(struct target *target)
+static void take_success(struct target *target)
+{
+	uint64_t now = loop_now(target->agent->loop);
+
+	target->sweep_failures = 0;
+	if (target->sweep_again) {
+		target->sweep_again = false;
+		flows_again(target->flows);
+		enqueue(target, now + rest);
+		return;
+	}
+	flows_close(TAKE(target->flows));
+	if (target->stale_count)
+		enqueue(target, now);
+}
+
+static void on_done(void *user)
+{
+	struct sweep_job *job = user;
+	struct agent *agent = job->agent;
+	struct target *target = job->target;
+
+	agent->job = NULL;
+	if (target) {
+		target->flows = TAKE(job->flows);
+		count(target);
+		if (job->result < 0)
+			flows_close(TAKE(target->flows));
+		if (job->result < 0)
+			take_failure(target, &job->error);
+		else
+			take_success(target);
+	}
+	flows_close(job->flows);
+	free(job);
+	arm(agent, loop_now(agent->loop));
+}
+
+static void on_thread(void *user)
+{
+	struct sweep_job *job = user;
+
+	job->result = flows_sweep(job->flows, &job->error);
+}
+
+static int start_job(struct target *target, struct error *error)
 {
 	struct agent *agent = target->agent;
-	uint64_t started = loop_now(agent->loop), took;
+	struct sweep_job *job;
+	int r = target->flows ? 0 : open_sweep(target, error);
+
+	if (r < 0)
+		return r;
+	job = calloc(1, sizeof(*job));
+	if (!job)
+		return error_no_memory(error);
+	*job = (struct sweep_job){.agent = agent, .target = target, .flows = target->flows};
+	r = work_start(agent->loop, "sweep", on_thread, on_done, job, &job->work);
+	if (r < 0) {
+		free(job);
+		return error_set(error, r, error_class_of(r), "a thread for it: %s", strerror(-r));
+	}
+	target->flows = NULL;
+	agent->job = job;
+	return 0;
+}
+
+/* The turn of one target. */
+static void begin(struct target *target)
+{
 	struct error error = {0};
-	int r;
 
 	/* What stands is not known at this moment. */
 	if (!target->flows && !target->generation) {
-		enqueue(target, started + failure_pause);
+		enqueue(target, loop_now(target->agent->loop) + failure_pause);
 		return;
 	}
-	r = target->flows ? 0 : open_sweep(target, &error);
-	if (r == 0)
-		r = flows_step(target->flows, &error);
-	took = loop_now(agent->loop) - started;
-	if (target->flows)
-		count(target);
-	if (r < 0) {
-		take_failure(target, &error);
-	} else if (r > 0) {
-		enqueue(target, started + took);
-	} else if (target->sweep_again) {
-		target->sweep_again = false;
-		flows_again(target->flows);
-		enqueue(target, started + rest);
-	} else {
-		end_sweep(target);
-		if (target->stale_count)
-			enqueue(target, started);
+	if (start_job(target, &error) == 0)
+		return;
+	flows_close(TAKE(target->flows));
+	take_failure(target, &error);
+}
+
+static struct target *find_due(struct agent *agent, uint64_t now, uint64_t *ret_next)
+{
+	struct target *target, *due = NULL;
+
+	TAILQ_FOREACH (target, &agent->sweeping, of_sweeping) {
+		if (target->sweep_when <= now && !due)
+			due = target;
+		else if (target->sweep_when < *ret_next)
+			*ret_next = target->sweep_when;
 	}
-	agent->sweep_free = started + (1 + PAUSES) * took;
+	return due;
 }
 
 void sweeper_run(struct agent *agent)
 {
-	uint64_t now = loop_now(agent->loop), next = UINT64_MAX;
-	struct target *target, *due = NULL;
+	uint64_t next = UINT64_MAX;
+	struct target *due;
 
-	agent->sweep_due = 0;
-	TAILQ_FOREACH (target, &agent->sweeping, of_sweeping) {
-		if (target->sweep_when <= now) {
-			due = target;
-			break;
-		}
+	agent->sweep_due = UINT64_MAX;
+	/* The end of a job looks for the next. */
+	if (agent->job)
+		return;
+	due = find_due(agent, loop_now(agent->loop), &next);
+	if (due) {
+		TAILQ_REMOVE(&agent->sweeping, due, of_sweeping);
+		due->is_sweeping = false;
+		begin(due);
 	}
-	if (due && agent->sweep_free <= now) {
-		sweeper_forget(due);
-		step(due);
-	}
-	TAILQ_FOREACH (target, &agent->sweeping, of_sweeping) {
-		if (target->sweep_when < next)
-			next = target->sweep_when;
-	}
-	agent->sweep_due = 0;
-	if (next != UINT64_MAX)
-		arm(agent, next < agent->sweep_free ? agent->sweep_free : next);
+	if (!agent->job)
+		arm(agent, next);
 }
 
 void sweeper_forget(struct target *target)
 {
+	struct agent *agent = target->agent;
+
 	if (target->is_sweeping)
-		TAILQ_REMOVE(&target->agent->sweeping, target, of_sweeping);
+		TAILQ_REMOVE(&agent->sweeping, target, of_sweeping);
 	target->is_sweeping = false;
+	if (agent->job && agent->job->target == target)
+		agent->job->target = NULL;
+	flows_close(TAKE(target->flows));
+	free(TAKE(target->stale));
+	target->stale_count = target->stale_capacity = 0;
+}
+
+void sweeper_done(struct agent *agent)
+{
+	struct sweep_job *job = TAKE(agent->job);
+
+	if (!job)
+		return;
+	work_join(job->work);
+	flows_close(job->flows);
+	free(job);
 }

@@ -50,8 +50,6 @@ static void target_free(struct target *target)
 	LIST_REMOVE(target, entry);
 	drop_backends(target->agent, target->backends, target->backend_count);
 	sweeper_forget(target);
-	flows_close(target->flows);
-	free(target->stale);
 	kernel_monitor_close(target->monitor);
 	kernel_close(target->kernel);
 	standing_free(target->standing);
