@@ -10,6 +10,7 @@ from lab.agent import Agent
 from lab.docker import Docker
 from lab.followed import CACHE, DB, WEB, leads, names, notes, rules, wait_for
 from lab.processes import run as command
+from lab.relay import Relay
 from lab.waiting import wait_until
 
 @pytest.fixture
@@ -154,3 +155,27 @@ def test_agent_waits_for_an_engine_that_is_not_there_yet(follow, docker, tmp_pat
     pathlib.Path(f"{tmp_path}/docker.sock").symlink_to(docker.socket)
     wait_until(agent.is_ready, deadline=40, what="the agent to be ready")
     assert rules(web) == leads(1)
+
+
+def test_agent_speaks_the_oldest_version_with_an_engine_that_knows_no_other(engine, follow):
+    """Engines answer in that of the request; one that is so old has no MinAPIVersion."""
+    newest = engine.api("GET", "/version")["ApiVersion"].encode()
+    with Relay(engine.socket, replace=(b'"ApiVersion":"%s"' % newest,
+                                       b'"ApiVersion":"1.24"')) as relay:
+        class Old:
+            url = f"tcp://{relay.address}"
+        web = engine.run("web", env={"BACKEND_WEB": "web;80"})
+        agent = follow(Old)
+        assert rules(web) == leads(1)
+        beside = engine.run("beside", env={"BACKEND_DB": "db;3306"}, network="container:web")
+        wait_for(web, 1, 3)
+        out = engine.run("out", env={"BACKEND_WEB": "web;80"}, labels={"dragoman.enable": "false"})
+        wait_until(lambda: set(notes(agent)) == {"out"}, what="the one that opted out")
+        out.remove()
+        beside.rename("other")
+        wait_until(lambda: names(agent) == {web.inode: {"web", "other"}}, what="a name")
+        web.kill()
+        wait_until(lambda: rules(beside) == leads(3), what="what is left")
+        assert b"GET /v1.24/events?" in relay.asked and b"GET /v1.24/containers/" in relay.asked
+        assert newest not in relay.asked
+        agent.end()

@@ -102,6 +102,26 @@ class SilentListener:
         self._listener.close()
 
 
+class BlackHole:
+    """What is sent there gets no answer at all: its queue of connections is full."""
+
+    def __init__(self):
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=0)
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._waiting = []
+        with contextlib.suppress(TimeoutError):
+            while True:
+                self._waiting.append(
+                    socket.create_connection(self._listener.getsockname(), timeout=0.2))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for each in [*self._waiting, self._listener]:
+            each.close()
+
+
 def refusing_address():
     """An address of a port that nobody listens at (any more)."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

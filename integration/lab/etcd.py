@@ -8,6 +8,7 @@ in through the JSON gateway and the keys API, so that no etcdctl is needed.
 import base64
 import json
 import pathlib
+import re
 import shutil
 import socket
 import ssl
@@ -223,6 +224,12 @@ class Etcd:
 
     def delete_v2(self, key):
         self._open(f"/v2/keys{urllib.parse.quote(key)}?recursive=true", method="DELETE")
+
+    def metric(self, name):
+        """What the server counts of itself; 0 where it has not begun to."""
+        with urllib.request.urlopen(f"{self._web}/metrics", timeout=10) as answer:
+            found = re.search(rf"^{name} (\S+)$", answer.read().decode(), re.MULTILINE)
+        return int(float(found[1])) if found else 0
 
     def clear(self):
         """Empties both trees."""

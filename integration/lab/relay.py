@@ -14,10 +14,17 @@ import threading
 
 
 class Relay:
-    def __init__(self, address):
-        host, _, port = address.rpartition(":")
-        self._server = (host, int(port))
-        self._listener = socket.create_server(("127.0.0.1", 0))
+    """To the server at address, or at the path of a socket.
+
+    at: where it listens, else at a port that is free. replace: (old, new), in what
+    the server answers, where it comes in one piece.
+    """
+
+    def __init__(self, address, at="127.0.0.1:0", replace=None):
+        self._is_path = str(address).startswith("/")
+        self._server = str(address) if self._is_path else self._parse(address)
+        self._replace = replace
+        self._listener = socket.create_server(self._parse(at))
         self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
         self.asked, self.answered = bytearray(), bytearray()
         self.connections = 0
@@ -25,6 +32,11 @@ class Relay:
         self._lock = threading.Lock()
         self._hung, self._ended = False, threading.Event()
         self._start(self._accept)
+
+    @staticmethod
+    def _parse(address):
+        host, _, port = address.rpartition(":")
+        return host, int(port)
 
     def _start(self, function, *arguments):
         thread = threading.Thread(target=function, args=arguments)
@@ -39,7 +51,7 @@ class Relay:
                     if self._ended.is_set():
                         client.close()
                         return
-                    server = socket.socket()
+                    server = socket.socket(socket.AF_UNIX if self._is_path else socket.AF_INET)
                     self._sockets += [client, server]
                     self.connections += 1
                 try:
@@ -55,6 +67,8 @@ class Relay:
         with contextlib.suppress(OSError):
             while not self._hung and (data := source.recv(65536)) and not self._hung:
                 record += data
+                if self._replace and record is self.answered:
+                    data = data.replace(*self._replace)
                 sink.sendall(data)
         if self._hung:
             self._ended.wait()

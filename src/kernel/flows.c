@@ -28,9 +28,11 @@
  *
  * For the kernel a filter saves copying, not looking: its table is one for all
  * namespaces, and a dump that matches little goes through all of it within one
- * call. A removal by filter does that, too, once for each filter. That is why
- * a sweep is one dump for all filters, and none where the namespace has no
- * entry: asking for their number costs a microsecond.
+ * call, 12 ms for 262,144 buckets (6.18), since it takes a lock for each. That
+ * is why a sweep is one dump for all filters, and none where the namespace has
+ * no entry: asking for their number costs a microsecond. A removal by filter
+ * passes over empty buckets, and costs 3 ms there, but for each filter, only
+ * since 6.11, not with IPv6 (see flow.c), and without telling how many it hit.
  *
  * Dump and removals have a socket each, so that no answer stands in the other's
  * queue. Removals are sent many at a time, without asking for acknowledgements:

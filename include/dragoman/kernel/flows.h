@@ -80,7 +80,7 @@ int flows_open(const struct netns *netns, const struct flow_filter *filters, siz
  * Does a bounded amount of it. A sweep looks through conntrack once for each
  * family and protocol that filters name, however many they are, and not at all
  * in a namespace that has no flow. A step that has to look through all of the
- * kernel's table costs what that costs: 5 to 15 ms where it has 262,144
+ * kernel's table costs what that costs: 12 to 15 ms where it has 262,144
  * buckets, whoever they belong to. Any other has some hundred flows to do.
  * Returns 1 when there is more to do, 0 when that was all, or -errno: what is
  * left is the next sweep's then, so close this one. Errors: -EAGAIN (conntrack
