@@ -294,7 +294,8 @@ def test_agent_outlives_an_engine_that_is_killed_and_comes_back(etcd, follow):
         agent.end()
 
 
-def test_agent_keeps_the_rules_of_containers_that_are_disturbed(etcd, follow, docker, oracle):
+def test_agent_keeps_the_rules_of_containers_that_are_disturbed(etcd, follow, docker, oracle,
+                                                                namespaces):
     etcd.endpoint("/services/web/0", "10.77.0.1", 7000)
     agent = follow(docker)
     web = docker.run("web", env={"BACKEND_WEB": "web;80"})
@@ -312,6 +313,13 @@ def test_agent_keeps_the_rules_of_containers_that_are_disturbed(etcd, follow, do
     wait_until(lambda: agent.metric("commits_total") == commits + 1, what="the new endpoint")
     settled(oracle, agent)
     web.unpause()
+    # A link that comes late, by the hand of somebody else, needs a route of its own.
+    run("ip", "link", "add", "late", "netns", namespaces.new("ends"), "type", "veth",
+        "peer", "name", "eth0", "netns", web.pid)
+    Inside(web).sysctl("net.ipv6.conf.all.disable_ipv6", 0)  # Docker turns it off
+    Inside(web).run("ip", "link", "set", "eth0", "up")
+    assert "::1 dev lo" in Inside(web).run("ip", "-6", "route", "show", "table", "local").stdout
+    settled(oracle, agent)
     before = web.inode
     web.restart()
     # The one beside it stays where it is; their ways part.
