@@ -148,7 +148,7 @@ static void test_stale_filters_of_tcp_spare_what_listens_on_localhost(void **sta
 {
 	struct fixture *fixture = *state;
 	struct ruleset desired = service(fixture, PROTOCOL_TCP, 0, 1);
-	struct endpoint local = flows_untranslated(&desired.services[0].listen, FAMILY_IPV4);
+	struct endpoint local = flow_untranslated(&desired.services[0].listen, FAMILY_IPV4);
 	struct flow_filter *filters;
 
 	go(fixture, desired, true);

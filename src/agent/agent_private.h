@@ -97,6 +97,7 @@ struct target {
 	size_t dirty_count;
 	bool synced;               /* once at least */
 	bool drifted;              /* somebody else changed our table */
+	bool overtaken;            /* somebody else may have, during our last commit */
 	uint64_t since;            /* when the event came in that made it dirty; 0: none to time */
 	uint64_t repaired;         /* when a drift was last repaired */
 	unsigned repairs_in_a_row; /* without a pause of a second in between */

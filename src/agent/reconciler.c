@@ -108,7 +108,7 @@ void reconciler_forget(struct target *target)
 /* Nanoseconds for which a repair has to wait; 0: none. */
 static uint64_t repair_wait(struct target *target, uint64_t now)
 {
-	if (!target->drifted)
+	if (!target->drifted && !target->overtaken)
 		return 0;
 	/* Where every try fails, that is a fight, too. */
 	if (target->pause && target->failed + target->pause > now)
@@ -130,7 +130,7 @@ static void take_success(struct target *target, uint64_t now)
 	if (!target->synced)
 		sweeper_note_first(target);
 	target->synced = true;
-	if (target->drifted) {
+	if (target->drifted || target->overtaken) {
 		target->repaired = now;
 		target->repairs_in_a_row++;
 	}
@@ -143,10 +143,9 @@ static void take_success(struct target *target, uint64_t now)
 		target->dirty[i]->dirty = false;
 	target->dirty_count = 0;
 	/* During a large commit nobody listens: what others did meanwhile is not told. */
-	if (target->generation == 0) {
-		target->drifted = true;
+	target->overtaken = target->generation == 0;
+	if (target->overtaken)
 		reconciler_mark(target, 0);
-	}
 }
 
 /* What was marked stays so, for the next try. */

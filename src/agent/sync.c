@@ -227,7 +227,7 @@ static int try_whole(struct target *target, const struct ruleset *desired, struc
 		return 0;
 	}
 	r = commit(target, arena, &verdicts, error);
-	if (r == 0 && target->drifted) {
+	if (r == 0 && (target->drifted || target->overtaken)) {
 		target->agent->metrics.repairs++;
 		log_warn("%s: somebody changed the table inet dragoman; put right",
 			 target_label(target));

@@ -126,7 +126,7 @@ static int fill_endpoints(struct arena *arena, const struct stale *stale,
 	for (size_t i = 0; i < drained; i++)
 		endpoints[filter->count++] = service->drained[stale->family][i];
 	if (stale->listen.protocol == PROTOCOL_TCP)
-		endpoints[filter->count++] = flows_untranslated(&stale->listen, stale->family);
+		endpoints[filter->count++] = flow_untranslated(&stale->listen, stale->family);
 	filter->endpoints = endpoints;
 	return 0;
 }

@@ -16,7 +16,7 @@
 #include <stddef.h>
 
 #include "dragoman/base/memory.h"
-#include "dragoman/kernel/flows.h"
+#include "dragoman/model/flow.h"
 #include "dragoman/model/observed.h"
 #include "dragoman/model/ruleset.h"
 #include "dragoman/model/standing.h"
