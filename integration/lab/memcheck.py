@@ -33,7 +33,7 @@ def _run(command, environment, output):
 
 def valgrind(dragoman, *arguments, program=PROGRAM, output=None):
     with tempfile.NamedTemporaryFile("r", prefix="dragoman-valgrind-") as log:
-        command = ["valgrind", "--quiet", f"--error-exitcode={_FOUND}", "--leak-check=full",
+        command = ["valgrind", f"--error-exitcode={_FOUND}", "--leak-check=full",
                    "--show-leak-kinds=definite,indirect,possible",
                    "--errors-for-leak-kinds=definite,indirect,possible", "--track-fds=yes",
                    f"--log-file={log.name}", program, *map(str, arguments)]

@@ -6,6 +6,7 @@
         relay.hang()      connections stand, and nothing comes through any more
         relay.part()      connections are closed, and new ones as they come, until
         relay.join()
+        relay.hang(at=b"word")               from the next request on that has that word
         relay.cut()       connections are closed, new ones refused
         relay.asked, relay.answered      the bytes that came through
 """
@@ -32,7 +33,8 @@ class Relay:
         self.connections = 0
         self._sockets, self._threads = [], []
         self._lock = threading.Lock()
-        self._hung, self._parted, self._ended = False, False, threading.Event()
+        self._parted = False
+        self._hung, self._hangs_at, self._ended = False, None, threading.Event()
         self._start(self._accept)
 
     @staticmethod
@@ -71,6 +73,9 @@ class Relay:
     def _carry(self, source, sink, record):
         with contextlib.suppress(OSError):
             while not self._hung and (data := source.recv(65536)) and not self._hung:
+                if self._hangs_at and record is self.asked and self._hangs_at in data:
+                    self._hung = True
+                    break
                 record += data
                 if self._replace and record is self.answered:
                     data = data.replace(*self._replace)
@@ -81,8 +86,9 @@ class Relay:
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
 
-    def hang(self):
-        self._hung = True
+    def hang(self, at=None):
+        self._hangs_at = at
+        self._hung = at is None
 
     def part(self):
         with self._lock:
