@@ -93,9 +93,12 @@ class Etcd:
             shutil.rmtree(self.folder / "data", ignore_errors=True)
         raise AssertionError("etcd does not start: " + (self.folder / "log").read_text()[-2000:])
 
+    def _launch(self):
+        with (self.folder / "log").open("ab") as log:
+            self._process = Process(*self._command(self._peer), output=log)
+
     def _try(self):
-        self._process = Process(*self._command(self._peer),
-                                output=(self.folder / "log").open("ab"))
+        self._launch()
         wait_until(lambda: self._process.ended() is not None or self._healthy(),
                    deadline=30, what="etcd's health")
         return self._process.ended() is None

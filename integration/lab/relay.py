@@ -4,6 +4,8 @@
     with Relay(etcd.address) as relay:
         ... relay.address ...
         relay.hang()      connections stand, and nothing comes through any more
+        relay.part()      connections are closed, and new ones as they come, until
+        relay.join()
         relay.hang(at=b"word")               from the next request on that has that word
         relay.cut()       connections are closed, new ones refused
         relay.asked, relay.answered      the bytes that came through
@@ -31,6 +33,7 @@ class Relay:
         self.connections = 0
         self._sockets, self._threads = [], []
         self._lock = threading.Lock()
+        self._parted = False
         self._hung, self._hangs_at, self._ended = False, None, threading.Event()
         self._start(self._accept)
 
@@ -52,6 +55,9 @@ class Relay:
                     if self._ended.is_set():
                         client.close()
                         return
+                    if self._parted:
+                        client.close()
+                        continue
                     server = socket.socket(socket.AF_UNIX if self._is_path else socket.AF_INET)
                     self._sockets += [client, server]
                     self.connections += 1
@@ -83,6 +89,16 @@ class Relay:
     def hang(self, at=None):
         self._hangs_at = at
         self._hung = at is None
+
+    def part(self):
+        with self._lock:
+            self._parted = True
+            for each in self._sockets:
+                with contextlib.suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
+
+    def join(self):
+        self._parted = False
 
     def cut(self):
         """Done with: there is no way back."""
