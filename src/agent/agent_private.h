@@ -85,36 +85,36 @@ struct target {
 
 	struct kernel *kernel;
 	struct kernel_monitor *monitor;
-	int saved_localnet;        /* as the table has it, or had it; -1: not known */
 	struct standing *standing; /* what is known to stand */
 	uint32_t generation;       /* that standing is of; 0: it has to be read */
+	int saved_localnet;        /* as the table has it, or had it; -1: not known */
 
 	/* What is to be done; see reconciler.c. */
 	TAILQ_ENTRY(target) of_dirty, of_stale;
-	bool is_dirty, is_stale;
-	bool whole;             /* not just the dirty backends */
 	struct backend **dirty; /* room for all */
 	size_t dirty_count;
-	bool synced;               /* once at least */
-	bool drifted;              /* somebody else changed our table */
-	bool overtaken;            /* somebody else may have, during our last commit */
 	uint64_t since;            /* when the event came in that made it dirty; 0: none to time */
 	uint64_t repaired;         /* when a drift was last repaired */
-	unsigned repairs_in_a_row; /* without a pause of a second in between */
-	struct loop_source *later; /* a repair put off, or a failure tried again */
 	uint64_t failed, pause;    /* the last try, if it failed, and how long before the next */
+	struct loop_source *later; /* a repair put off, or a failure tried again */
 	char *failure;             /* why the last try failed; or NULL */
+	unsigned repairs_in_a_row; /* without a pause of a second in between */
+	bool is_dirty, is_stale;
+	bool whole;     /* not just the dirty backends */
+	bool synced;    /* once at least */
+	bool drifted;   /* somebody else changed our table */
+	bool overtaken; /* somebody else may have, during our last commit */
 
 	/* Ports whose flows are to be looked at, and the sweep that does; see sweeper.c. */
+	bool is_sweeping;
+	bool sweep_again;
+	unsigned sweep_failures; /* in a row */
+	uint64_t sweep_when;
 	struct stale *stale;
 	size_t stale_count, stale_capacity;
 	struct flows *flows;
 	struct flows_count swept;
-	bool sweep_again;
-	unsigned sweep_failures; /* in a row */
-	uint64_t sweep_when;
 	TAILQ_ENTRY(target) of_sweeping;
-	bool is_sweeping;
 };
 
 enum { HISTOGRAM_BUCKETS = 12 };
