@@ -70,6 +70,7 @@ struct options {
 	bool hold_when_empty;
 
 	bool flush_on_exit;
+	bool no_seccomp;
 	bool json;
 	const char *socket;  /* the agent's */
 	const char *metrics; /* ADDR:PORT, or NULL */

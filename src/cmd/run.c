@@ -3,9 +3,10 @@
  * dragoman run
  *
  * Theory of operation: one agent a host, which a lock beside its socket makes
- * sure of. Signals come through the loop like everything else: SIGHUP looks at
- * everything anew, SIGTERM and SIGINT end the program and leave the rules,
- * unless --flush-on-exit wants them gone.
+ * sure of. What it may do is narrowed before anything is read: capabilities by
+ * the program, before it comes here (rights.c), system calls here. Signals come through the loop
+ * like everything else: SIGHUP looks at everything anew, SIGTERM and SIGINT end the program and
+ * leave the rules, unless --flush-on-exit wants them gone.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -21,6 +22,8 @@
 
 #include "dragoman/agent/agent.h"
 #include "dragoman/base/log.h"
+#include "dragoman/base/privilege.h"
+#include "dragoman/http/http.h"
 #include "dragoman/http/server.h"
 #include "notify.h"
 #include "report.h"
@@ -289,10 +292,25 @@ static int add_targets(struct running *running, struct error *error)
 	return 0;
 }
 
+/* Whatever loads code is called first: none can be loaded afterwards. */
+static int filter_system_calls(const struct options *options, struct error *error)
+{
+	int r = http_prepare(error);
+
+	if (r < 0 || !options->no_seccomp)
+		return r < 0 ? r : privilege_filter(error);
+	log_warn("--no-seccomp: system calls are not filtered");
+	return 0;
+}
+
 static int start(struct running *running, struct error *error)
 {
-	int r = loop_new(&running->loop);
+	int r;
 
+	if ((r = privilege_check(PRIVILEGE_KERNEL, error)) < 0 ||
+	    (r = filter_system_calls(running->options, error)) < 0)
+		return r;
+	r = loop_new(&running->loop);
 	if (r < 0)
 		return error_set(error, r, error_class_of(r), "loop: %s", strerror(-r));
 	if ((r = take_lock(running, error)) < 0 || (r = open_signals(running, error)) < 0 ||
