@@ -61,7 +61,7 @@ SERVICES     := contrib/systemd/dragoman.service
 PROGRAM := $(BUILD)/dragoman
 LIBRARY := $(BUILD)/libdragoman.a
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
-SUPPORT := $(TEST_SUPPORT:%.c=$(BUILD)/%.o)
+SUPPORT := $(BUILD)/tests/libsupport.a
 TESTS   := $(TEST_SOURCES:%.c=$(BUILD)/%)
 PROBES  := $(PROBE_SOURCES:%.c=$(BUILD)/%)
 FUZZERS := $(FUZZ_SOURCES:%.c=$(BUILD)/%)
@@ -114,6 +114,10 @@ $(BUILD)/sources: FORCE
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D) && $(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+# An archive, since a test that has a module's functions of its own takes no more than it uses.
+$(SUPPORT): $(TEST_SUPPORT:%.c=$(BUILD)/%.o)
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
 $(TESTS): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(SUPPORT) $(LIBRARY)
 	$(call say,LINK,$@)

@@ -4,7 +4,6 @@
 import contextlib
 import json
 import os
-import re
 import socket
 import stat
 import urllib.error
@@ -168,12 +167,6 @@ def test_agent_that_cannot_start_says_why(container, dragoman, tmp_path):
     assert str(missing) in refused(dragoman, "--socket", missing, "--netns", container)
 
 
-def metric_of(server, name):
-    with urllib.request.urlopen(f"http://{server.address}/metrics", timeout=10) as answer:
-        found = re.search(rf"^{name} (\S+)$", answer.read().decode(), re.MULTILINE)
-    return int(float(found[1])) if found else 0
-
-
 def test_agent_watches_a_service_that_fifty_want_once(run, namespaces):
     """One read for all, and one watch, as etcd counts them."""
     targets = []
@@ -182,14 +175,14 @@ def test_agent_watches_a_service_that_fifty_want_once(run, namespaces):
     with Etcd() as own:
         own.endpoint("/services/web/a", "10.77.0.1", 8080)
         ranges, watchers = "etcd_debugging_mvcc_range_total", "etcd_debugging_mvcc_watcher_total"
-        before = metric_of(own, ranges), metric_of(own, watchers)
+        before = own.metric(ranges), own.metric(watchers)
         agent = run("-b", "WEB=web;80", *targets, registry=own.url)
         assert agent.metric("namespaces") == 50 and agent.metric("services") == 1
-        wait_until(lambda: metric_of(own, watchers) == before[1] + 1, what="a watch")
-        reads = metric_of(own, ranges) - before[0]
+        wait_until(lambda: own.metric(watchers) == before[1] + 1, what="a watch")
+        reads = own.metric(ranges) - before[0]
         assert agent.metric("registry_reads_total") == 1 and reads <= 2, reads
         own.endpoint("/services/web/b", "10.77.0.2", 8080)
         wait_until(lambda: agent.metric("commits_total") == 100, deadline=30, what="all of them")
-        assert metric_of(own, watchers) == before[1] + 1
+        assert own.metric(watchers) == before[1] + 1
         assert agent.metric("registry_events_total") == 1
         agent.end()

@@ -315,6 +315,19 @@ def test_watch_that_goes_silent_is_left_for_the_next_host(own_etcd, follow):
         assert second.connections > 0 and follower.counts()["reads"] == 1
 
 
+def test_watch_in_v2_whose_poll_has_no_head_is_left_for_the_next_host(own_etcd, follow):
+    """It comes at once where a host lives; the poll itself may last half a minute."""
+    with Relay(own_etcd.address) as first, Relay(own_etcd.address) as second:
+        follower = follow(f"etcd2://{first.address},{second.address}", "/services/app",
+                          patience=0.2)
+        # That is the first poll, or the one after the event.
+        first.hang(at=b"wait=true")
+        for value in ("one", "two"):
+            own_etcd.put_v2("/services/app/a", value)
+            follower.until_holds("/services/app", {"/services/app/a": value}, deadline=4)
+        assert second.connections > 0 and follower.counts()["reads"] == 1
+
+
 def test_watch_of_fifty_services_is_one_stream(own_etcd, follow):
     keys = [f"/services/s{number}" for number in range(50)]
     follower = follow(own_etcd.url, *keys)

@@ -5,8 +5,9 @@
  * Theory of operation: follows services of a registry through the program's
  * own watch, and prints each update and each change of state as one JSON line.
  * What it follows comes by lines of input: "add KEY", "remove KEY", "resync",
- * and "counts", which prints those. "patience SECONDS" shortens the times after
- * which a quiet stream is asked for a sign of life and, twice that, given up.
+ * and "counts", which prints those. "patience SECONDS" shortens the times: that
+ * is how long a stream may be quiet before it is asked for a sign of life; what
+ * does not answer for twice that is given up.
  * It ends with its input.
  */
 #include <errno.h>
@@ -90,7 +91,7 @@ static void print_counts(const struct probe *probe)
 static void set_patience(struct registry_watch *watch, const char *seconds)
 {
 	watch->times.quiet = (uint64_t)(strtod(seconds, NULL) * 1e9);
-	watch->times.silence = 2 * watch->times.quiet;
+	watch->times.silence = watch->times.answer = 2 * watch->times.quiet;
 }
 
 static void obey(struct probe *probe, const char *command)

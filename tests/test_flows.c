@@ -75,7 +75,7 @@ static void test_sweep_after_a_replacement_leads_the_same_socket_anew(void **sta
 static void test_sweep_before_the_first_endpoint_takes_flows_led_nowhere(void **state)
 {
 	struct flow_lab world;
-	struct endpoint nowhere = flows_untranslated(&flow_listens[UDP_53], FAMILY_IPV4);
+	struct endpoint nowhere = flow_untranslated(&flow_listens[UDP_53], FAMILY_IPV4);
 	struct sockaddr_storage to;
 	socklen_t length = flow_address(&to, &nowhere);
 	int early, other;
@@ -285,8 +285,8 @@ static void random_filters(struct random *random, struct filters *ret)
 		};
 		for (size_t k = 0; k < filter->count; k++)
 			ret->endpoints[i][k] = random_once_in(random, 4)
-						       ? flows_untranslated(&filter->listen,
-									    filter->family)
+						       ? flow_untranslated(&filter->listen,
+									   filter->family)
 						       : random_endpoint(random, filter->family);
 	}
 }

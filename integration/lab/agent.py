@@ -7,6 +7,7 @@
 Started, it is ready; at the end it is asked to end, and has to do so cleanly.
 """
 
+import collections
 import contextlib
 import http.client
 import json
@@ -163,6 +164,21 @@ class Agent:
             here.update(f"socket:[{line.split()[column]}]" for line in lines)
         return sum(each.startswith("net:") or (each.startswith("socket:") and each not in here)
                    for each in self.descriptors())
+
+    def descriptor_kinds(self):
+        """Its descriptors, counted by kind; connections (of the host) apart: curl keeps some."""
+        connections = set()
+        for table, column in (("tcp", 9), ("tcp6", 9), ("unix", 6)):
+            lines = pathlib.Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+            connections.update(f"socket:[{line.split()[column]}]" for line in lines)
+        return collections.Counter(
+            "connection" if name in connections else re.sub(r":\[\d+\]$", "", name)
+            for name in self.descriptors())
+
+    def private_dirty(self):
+        """Bytes of memory that are its own and written to."""
+        text = pathlib.Path(f"/proc/{self.pid}/smaps_rollup").read_text()
+        return int(re.search(r"^Private_Dirty: +(\d+) kB$", text, re.MULTILINE)[1]) * 1024
 
     def kill(self):
         self._process.stop(signal.SIGKILL)

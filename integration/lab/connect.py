@@ -4,6 +4,8 @@
     connect.py count 127.0.0.1:8080/tcp TIMES     connects one after the other
     connect.py hold  127.0.0.1:8080/tcp           connects once, then says each
                                                   line of its input
+    connect.py idle  127.0.0.1:8080/tcp           connects once, and waits for
+                                                  whatever ends that
     connect.py send  127.0.0.1:8080/udp TIMES     one UDP socket, many datagrams
 
 Prints a JSON object of answers and how often each came; a connection that
@@ -79,7 +81,10 @@ def send(where, times):
 def hold(where):
     client, protocol = open_socket(where)
     with client:
-        print(ask(client, protocol), flush=True)
+        try:
+            print(ask(client, protocol), flush=True)
+        except OSError as error:
+            print(error_name(error), flush=True)
         for line in sys.stdin:
             try:
                 client.sendall(line.encode())
@@ -88,10 +93,21 @@ def hold(where):
                 print(error_name(error), flush=True)
 
 
+def idle(where):
+    client, _ = open_socket(where)
+    with client:
+        print(read_line(client), flush=True)
+        client.settimeout(None)
+        try:
+            print("said something" if client.recv(65536) else "closed", flush=True)
+        except OSError as error:
+            print(error_name(error), flush=True)
+
+
 def main():
     verb, where = sys.argv[1:3]
-    if verb == "hold":
-        hold(where)
+    if verb in ("hold", "idle"):
+        {"hold": hold, "idle": idle}[verb](where)
     else:
         {"count": count, "send": send}[verb](where, int(sys.argv[3]))
 

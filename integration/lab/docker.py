@@ -13,6 +13,8 @@ one image holds busybox. What dockerd starts (containerd, shims, containers)
 ends with it.
 """
 
+import concurrent.futures
+import contextlib
 import http.client
 import itertools
 import json
@@ -32,7 +34,7 @@ from lab.waiting import wait_until
 _numbers = itertools.count(1)
 
 
-class _Connection(http.client.HTTPConnection):
+class Connection(http.client.HTTPConnection):
     def __init__(self, path):
         super().__init__("localhost", timeout=60)
         self._path = path
@@ -91,6 +93,12 @@ class Container:
         self._post("rename", name=name)
         self.name = name
 
+    def connect(self, network):
+        self.docker.api("POST", f"/networks/{network}/connect", {"Container": self.id})
+
+    def disconnect(self, network):
+        self.docker.api("POST", f"/networks/{network}/disconnect", {"Container": self.id})
+
     def pause(self):
         self._post("pause")
 
@@ -102,13 +110,17 @@ class Container:
 
 
 class Docker:
-    """A running engine. Usable with `with`."""
+    """A running engine. Usable with `with`.
+
+    namespace: where it runs, else in the host's; networks can be made in one of its own.
+    """
 
     name = "docker"
     image = "busybox"
 
-    def __init__(self, *flags):
+    def __init__(self, *flags, namespace=None):
         self._flags = flags
+        self._inside = ["nsenter", f"--net={namespace.path}"] if namespace else []
         # A socket's path is short, so not below a test's own directory.
         self.directory = pathlib.Path(tempfile.mkdtemp(prefix=f"dgm-{self.name}-"))
         self.socket = self.directory / f"{self.name}.sock"
@@ -131,7 +143,7 @@ class Docker:
         """The engine's process, started."""
         place = self.directory
         return Process(
-            "dockerd", "--config-file", place / "config.json", "--host", self.url,
+            *self._inside, "dockerd", "--config-file", place / "config.json", "--host", self.url,
             "--data-root", place / "data", "--exec-root", place / "exec",
             "--pidfile", place / "pid", "--group", "root",
             # Nothing of the host's network is touched.
@@ -162,7 +174,7 @@ class Docker:
 
     def api(self, method, path, body=None, kind="application/json", parse=True):
         """One request; the answer's JSON, or None where it has no body."""
-        connection = _Connection(self.socket)
+        connection = Connection(self.socket)
         try:
             data = json.dumps(body) if isinstance(body, dict) else body
             connection.request(method, path, data, {"Content-Type": kind} if data else {})
@@ -178,7 +190,7 @@ class Docker:
         root = self.directory / "root"
         (root / "bin").mkdir(parents=True)
         shutil.copy("/bin/busybox", root / "bin/busybox")
-        for name in ("cat", "env", "nc", "sh", "sleep", "wget"):
+        for name in ("cat", "env", "nc", "sh", "sleep", "true", "wget"):
             (root / "bin" / name).symlink_to("busybox")
         archive = subprocess.run(["tar", "-C", root, "-c", "."], check=True,
                                  stdout=subprocess.PIPE).stdout
@@ -186,9 +198,10 @@ class Docker:
                  "application/x-tar", parse=False)
 
     def create(self, name, env=(), network="none", labels=None, command=("sleep", "86400"),
-               healthcheck=None):
+               healthcheck=None, restart="no"):
         """A container that does not run yet. env is a dictionary, or a list of strings;
-        healthcheck a command that the engine runs in it once a second."""
+        healthcheck a command that the engine runs in it once a second; restart is the
+        policy: "always" starts it with the engine."""
         if isinstance(env, dict):
             env = [f"{key}={value}" for key, value in env.items()]
         made = self.api("POST", f"/containers/create?name={name}", {
@@ -197,7 +210,8 @@ class Docker:
             "StopSignal": "SIGKILL",
             "Healthcheck": {"Test": ["CMD", *healthcheck], "Interval": 10 ** 9}
             if healthcheck else None,
-            "HostConfig": {"NetworkMode": network, "CgroupParent": f"/{self._cgroup}"}})
+            "HostConfig": {"NetworkMode": network, "RestartPolicy": {"Name": restart},
+                           "CgroupParent": f"/{self._cgroup}"}})
         return Container(self, name, made["Id"])
 
     def run(self, name, *arguments, **options):
@@ -210,10 +224,20 @@ class Docker:
             if failure.status != 404:
                 raise
 
+    @contextlib.contextmanager
+    def network(self, name, subnet):
+        """A bridge; only for an engine in a namespace of its own."""
+        assert self._inside, "bridges are not made on the host"
+        self.api("POST", "/networks/create", {
+            "Name": name, "Driver": "bridge", "IPAM": {"Config": [{"Subnet": subnet}]}})
+        yield name
+        self.api("DELETE", f"/networks/{name}")
+
     def clear(self):
-        """Removes every container."""
-        for container in self.api("GET", "/containers/json?all=1"):
-            self.remove(container["Id"])
+        """Removes every container, some at a time."""
+        found = [each["Id"] for each in self.api("GET", "/containers/json?all=1")]
+        with concurrent.futures.ThreadPoolExecutor(4) as several:
+            list(several.map(self.remove, found))
 
     def _groups(self):
         """Our control groups, of each hierarchy."""

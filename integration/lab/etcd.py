@@ -8,6 +8,7 @@ in through the JSON gateway and the keys API, so that no etcdctl is needed.
 import base64
 import json
 import pathlib
+import re
 import shutil
 import socket
 import ssl
@@ -92,9 +93,12 @@ class Etcd:
             shutil.rmtree(self.folder / "data", ignore_errors=True)
         raise AssertionError("etcd does not start: " + (self.folder / "log").read_text()[-2000:])
 
+    def _launch(self):
+        with (self.folder / "log").open("ab") as log:
+            self._process = Process(*self._command(self._peer), output=log)
+
     def _try(self):
-        self._process = Process(*self._command(self._peer),
-                                output=(self.folder / "log").open("ab"))
+        self._launch()
         wait_until(lambda: self._process.ended() is not None or self._healthy(),
                    deadline=30, what="etcd's health")
         return self._process.ended() is None
@@ -223,6 +227,12 @@ class Etcd:
 
     def delete_v2(self, key):
         self._open(f"/v2/keys{urllib.parse.quote(key)}?recursive=true", method="DELETE")
+
+    def metric(self, name):
+        """What the server counts of itself; 0 where it has not begun to."""
+        with urllib.request.urlopen(f"{self._web}/metrics", timeout=10) as answer:
+            found = re.search(rf"^{name} (\S+)$", answer.read().decode(), re.MULTILINE)
+        return int(float(found[1])) if found else 0
 
     def clear(self):
         """Empties both trees."""

@@ -7,6 +7,7 @@ import pathlib
 from lab.processes import python
 
 _SCRIPT = pathlib.Path(__file__).parent / "listen.py"
+_ARRIVE = pathlib.Path(__file__).parent / "arrive.py"
 
 
 class Events:
@@ -19,6 +20,21 @@ class Events:
     def heard(self):
         self._process.write_line("what")
         return json.loads(self._process.read_line())
+
+
+class Arrivals:
+    """When endpoints came into a namespace's rules, in the order in which they did."""
+
+    def __init__(self, namespace):
+        self._process = namespace.start(*python(_ARRIVE))
+        assert self._process.read_line() == "ready"
+
+    def wait_for(self, address, deadline=10.0):
+        """When that address came, by time.monotonic_ns(); what came before it is forgotten."""
+        while True:
+            found, when = self._process.read_line(deadline).split()
+            if found == address:
+                return int(when)
 
 
 def elements(heard):

@@ -50,11 +50,20 @@ def count(heard, kind, body):
     heard[f"{name} {of}"] += sum(1 for _ in attributes(found[NFTA_SET_ELEM_LIST_ELEMENTS]))
 
 
-def drain(listener):
+def listener():
+    """A socket that hears of every change from now on."""
+    opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
+    opened.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
+    opened.bind((0, 0))
+    opened.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTABLES)
+    return opened
+
+
+def drain(opened):
     heard = collections.Counter()
     while True:
         try:
-            data = listener.recv(1 << 20, socket.MSG_DONTWAIT)
+            data = opened.recv(1 << 20, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return heard
         for kind, body in messages(data):
@@ -62,13 +71,11 @@ def drain(listener):
 
 
 def main():
-    listener = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_NETFILTER)
-    listener.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
-    listener.bind((0, 0))
-    listener.setsockopt(SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, NFNLGRP_NFTABLES)
+    opened = listener()
     print("ready", flush=True)
     for _ in sys.stdin:
-        print(json.dumps(drain(listener)), flush=True)
+        print(json.dumps(drain(opened)), flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

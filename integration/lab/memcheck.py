@@ -14,7 +14,7 @@ import tempfile
 from lab.command import PROGRAM, Result
 from lab.processes import run
 
-_SANITIZED = os.environ.get("DRAGOMAN_SANITIZED", str(
+SANITIZED = os.environ.get("DRAGOMAN_SANITIZED", str(
     pathlib.Path(__file__).resolve().parents[2] / "build" / "sanitize" / "dragoman"))
 _FOUND = 99  # an exit status that the program does not have
 
@@ -33,7 +33,7 @@ def _run(command, environment, output):
 
 def valgrind(dragoman, *arguments, program=PROGRAM, output=None):
     with tempfile.NamedTemporaryFile("r", prefix="dragoman-valgrind-") as log:
-        command = ["valgrind", "--quiet", f"--error-exitcode={_FOUND}", "--leak-check=full",
+        command = ["valgrind", f"--error-exitcode={_FOUND}", "--leak-check=full",
                    "--show-leak-kinds=definite,indirect,possible",
                    "--errors-for-leak-kinds=definite,indirect,possible", "--track-fds=yes",
                    f"--log-file={log.name}", program, *map(str, arguments)]
@@ -48,10 +48,10 @@ def valgrind(dragoman, *arguments, program=PROGRAM, output=None):
 
 def sanitizers(dragoman, *arguments, output=None):
     """A build with ASan and UBSan, leaks included (make build/sanitize/dragoman)."""
-    assert shutil.which(_SANITIZED), f"{_SANITIZED} is not there: `make integration` builds it"
+    assert shutil.which(SANITIZED), f"{SANITIZED} is not there: `make integration` builds it"
     options = {"ASAN_OPTIONS": f"exitcode={_FOUND}:detect_stack_use_after_return=1:detect_leaks=1",
                "UBSAN_OPTIONS": f"exitcode={_FOUND}:print_stacktrace=1"}
-    command = [_SANITIZED, *map(str, arguments)]
+    command = [SANITIZED, *map(str, arguments)]
     done = _run(command, {**dragoman.environment, **options}, output)
     result = Result(command, done)
     assert done.returncode != _FOUND and not re.search(
@@ -61,5 +61,5 @@ def sanitizers(dragoman, *arguments, output=None):
 
 # Where all tests run with the sanitizers' build, there is nothing for valgrind to run.
 WATCHERS = {"sanitizers": sanitizers}
-if PROGRAM != _SANITIZED:
+if PROGRAM != SANITIZED:
     WATCHERS["valgrind"] = valgrind

@@ -4,6 +4,9 @@
     with Relay(etcd.address) as relay:
         ... relay.address ...
         relay.hang()      connections stand, and nothing comes through any more
+        relay.part()      connections are closed, and new ones as they come, until
+        relay.join()
+        relay.hang(at=b"word")               from the next request on that has that word
         relay.cut()       connections are closed, new ones refused
         relay.asked, relay.answered      the bytes that came through
 """
@@ -30,7 +33,8 @@ class Relay:
         self.connections = 0
         self._sockets, self._threads = [], []
         self._lock = threading.Lock()
-        self._hung, self._ended = False, threading.Event()
+        self._parted = False
+        self._hung, self._hangs_at, self._ended = False, None, threading.Event()
         self._start(self._accept)
 
     @staticmethod
@@ -51,6 +55,9 @@ class Relay:
                     if self._ended.is_set():
                         client.close()
                         return
+                    if self._parted:
+                        client.close()
+                        continue
                     server = socket.socket(socket.AF_UNIX if self._is_path else socket.AF_INET)
                     self._sockets += [client, server]
                     self.connections += 1
@@ -66,6 +73,9 @@ class Relay:
     def _carry(self, source, sink, record):
         with contextlib.suppress(OSError):
             while not self._hung and (data := source.recv(65536)) and not self._hung:
+                if self._hangs_at and record is self.asked and self._hangs_at in data:
+                    self._hung = True
+                    break
                 record += data
                 if self._replace and record is self.answered:
                     data = data.replace(*self._replace)
@@ -76,8 +86,19 @@ class Relay:
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
 
-    def hang(self):
-        self._hung = True
+    def hang(self, at=None):
+        self._hangs_at = at
+        self._hung = at is None
+
+    def part(self):
+        with self._lock:
+            self._parted = True
+            for each in self._sockets:
+                with contextlib.suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
+
+    def join(self):
+        self._parted = False
 
     def cut(self):
         """Done with: there is no way back."""

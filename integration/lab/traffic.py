@@ -60,6 +60,21 @@ class Conversation:
         self.end()
 
 
+class IdleReader:
+    """A TCP connection that says nothing, and waits for what is said to it."""
+
+    def __init__(self, namespace, where):
+        self._process = namespace.start(*python(_HERE / "connect.py", "idle", where))
+        self.endpoint = self._process.read_line()
+
+    def end_of_it(self, deadline=10):
+        """How it ended: the name of an error, or "closed"."""
+        return self._process.read_line(deadline)
+
+    def is_open(self):
+        return self._process.ended() is None
+
+
 def chi_square(counts, expected):
     """Pearson's statistic of counts (a mapping) against expected (a mapping)."""
     return sum((counts.get(name, 0) - number) ** 2 / number for name, number in expected.items())

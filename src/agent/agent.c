@@ -92,6 +92,12 @@ static void on_reconcile(struct loop_source *source, void *user)
 	reconciler_run(user);
 }
 
+static void on_sweep(struct loop_source *source, void *user)
+{
+	(void)source;
+	sweeper_run(user);
+}
+
 static void arm_resync(struct agent *agent)
 {
 	if (agent->options.resync)
@@ -118,7 +124,9 @@ static int open_sources(struct agent *agent, struct error *error)
 		return r;
 	if (loop_add_deferred(agent->loop, "reconcile", on_reconcile, agent, &agent->reconcile) <
 		    0 ||
-	    loop_add_timer(agent->loop, "resync", UINT64_MAX, on_resync, agent, &agent->resync) < 0)
+	    loop_add_timer(agent->loop, "resync", UINT64_MAX, on_resync, agent, &agent->resync) <
+		    0 ||
+	    loop_add_timer(agent->loop, "sweep", UINT64_MAX, on_sweep, agent, &agent->sweep) < 0)
 		return error_no_memory(error);
 	return 0;
 }
@@ -137,6 +145,8 @@ int agent_new(struct loop *loop, const struct agent_options *options, struct age
 	LIST_INIT(&agent->members);
 	TAILQ_INIT(&agent->dirty);
 	TAILQ_INIT(&agent->stale);
+	TAILQ_INIT(&agent->sweeping);
+	agent->sweep_due = UINT64_MAX;
 	r = open_sources(agent, error);
 	if (r == 0)
 		*ret = TAKE(agent);
@@ -149,11 +159,13 @@ void agent_free(struct agent *agent)
 		return;
 	containers_free(agent->containers);
 	members_free(agent);
+	sweeper_done(agent);
 	subscriptions_free(agent);
 	registry_watch_free(agent->watch);
 	registry_free(agent->registry);
 	loop_source_free(agent->reconcile);
 	loop_source_free(agent->resync);
+	loop_source_free(agent->sweep);
 	free(agent);
 }
 

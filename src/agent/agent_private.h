@@ -16,12 +16,14 @@
 #include "dragoman/agent/agent.h"
 #include "dragoman/base/memory.h"
 #include "dragoman/container/container.h"
+#include "dragoman/kernel/flows.h"
 #include "dragoman/kernel/kernel.h"
 #include "dragoman/kernel/monitor.h"
 #include "dragoman/kernel/netns.h"
 #include "dragoman/model/descriptor.h"
 #include "dragoman/model/service.h"
 #include "dragoman/model/standing.h"
+#include "dragoman/plan/stale.h"
 #include "dragoman/registry/watch.h"
 
 struct target;
@@ -40,8 +42,8 @@ struct backend {
 	struct target *target;
 	const struct descriptor *descriptor;
 	struct subscription *subscription;
-	bool dirty;            /* among its target's dirty ones */
-	size_t endpoint_count; /* of the last plan, with weights of 0 */
+	bool dirty;         /* among its target's dirty ones */
+	bool had_endpoints; /* at the last plan, with weights of 0 */
 };
 
 enum member_note { MEMBER_FOLLOWED, MEMBER_HOST_NETWORK, MEMBER_DISABLED, MEMBER_UNREACHABLE };
@@ -95,18 +97,31 @@ struct target {
 	size_t dirty_count;
 	bool synced;               /* once at least */
 	bool drifted;              /* somebody else changed our table */
+	bool overtaken;            /* somebody else may have, during our last commit */
 	uint64_t since;            /* when the event came in that made it dirty; 0: none to time */
 	uint64_t repaired;         /* when a drift was last repaired */
 	unsigned repairs_in_a_row; /* without a pause of a second in between */
 	struct loop_source *later; /* a repair put off, or a failure tried again */
-	uint64_t pause;            /* before the next try */
+	uint64_t failed, pause;    /* the last try, if it failed, and how long before the next */
 	char *failure;             /* why the last try failed; or NULL */
+
+	/* Ports whose flows are to be looked at, and the sweep that does; see sweeper.c. */
+	struct stale *stale;
+	size_t stale_count, stale_capacity;
+	struct flows *flows;
+	struct flows_count swept;
+	bool sweep_again;
+	unsigned sweep_failures; /* in a row */
+	uint64_t sweep_when;
+	TAILQ_ENTRY(target) of_sweeping;
+	bool is_sweeping;
 };
 
 enum { HISTOGRAM_BUCKETS = 12 };
 
 struct metrics {
 	uint64_t container_events, commits, adds, replaces, removes, repairs, reads;
+	uint64_t flows_removed, sockets_closed;
 	uint64_t errors[4]; /* by enum error_class */
 	uint64_t buckets[HISTOGRAM_BUCKETS + 1];
 	double seconds; /* the histogram's sum */
@@ -124,7 +139,10 @@ struct agent {
 	struct loop_source *reconcile; /* deferred */
 	struct loop_source *resync;
 	LIST_HEAD(, target) targets;
-	TAILQ_HEAD(target_queue, target) dirty, stale;
+	TAILQ_HEAD(target_queue, target) dirty, stale, sweeping;
+	struct loop_source *sweep;
+	uint64_t sweep_due; /* when that is armed for; UINT64_MAX: it is not */
+	struct sweep_job *job;
 	LIST_HEAD(, member) members;
 	int names; /* inotify(7) of the directories of all targets by name, where there is one */
 	struct loop_source *on_names;
@@ -163,6 +181,8 @@ int target_settle(struct target *target, struct error *error);
 void target_resync(struct target *target);
 /* Whether a service that it wants has not been read yet. */
 bool target_is_pending(const struct target *target);
+/* Its backend for a port, or NULL. */
+struct backend *target_backend(const struct target *target, const struct listen *listen);
 /* For the log: the name of a member. */
 const char *target_label(const struct target *target);
 
@@ -179,6 +199,17 @@ int sync_flush(struct target *target, struct error *error);
 /* The desired shares of a backend, from what is known. Returns 0 or -ENOMEM. */
 int backend_select(struct arena *arena, const struct agent *agent, const struct backend *backend,
 		   struct selection *ret);
+
+/* The same as a service of a ruleset. */
+int backend_fill(struct arena *arena, const struct agent *agent, const struct backend *backend,
+		 struct ruleset_service *ret);
+
+/* sweeper.c: what a commit leaves behind among flows; the first time, all ports. */
+void sweeper_note(struct target *target, struct arena *arena, const struct verdicts *verdicts);
+void sweeper_note_first(struct target *target);
+void sweeper_run(struct agent *agent);
+void sweeper_forget(struct target *target);
+void sweeper_done(struct agent *agent);
 
 /* status.c: the kernel's counters at one moment. */
 struct snapshot {

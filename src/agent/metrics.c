@@ -168,6 +168,12 @@ void agent_metrics(const struct agent *agent, struct text *ret)
 	    "Times that a table changed by somebody else "
 	    "was put right.",
 	    metrics->repairs);
+	put(ret, "stale_flows_removed_total", "counter",
+	    "Flows removed from conntrack because they led to an endpoint that is gone.",
+	    metrics->flows_removed);
+	put(ret, "sockets_closed_total", "counter",
+	    "TCP sockets closed because their endpoint is gone (--on-remove reset).",
+	    metrics->sockets_closed);
 	put(ret, "namespaces", "gauge", "Namespaces that are kept.", targets);
 	put(ret, "services", "gauge", "Services that are followed.", agent->subscription_count);
 	put(ret, "ready", "gauge", "Whether the first full round is done.", agent->ready);

@@ -37,6 +37,7 @@ static const uint64_t slice = 10 * MILLISECONDS;
 static const uint64_t repair_pause = 10 * MILLISECONDS; /* between repairs, after those at once */
 static const uint64_t calm = 1000 * MILLISECONDS;
 static const uint64_t pause_first = 20 * MILLISECONDS;
+static const uint64_t pause_conflict = 200 * MILLISECONDS;
 static const uint64_t pause_most = 10000 * MILLISECONDS;
 
 /* --- Marking ---------------------------------------------------------------------- */
@@ -107,8 +108,11 @@ void reconciler_forget(struct target *target)
 /* Nanoseconds for which a repair has to wait; 0: none. */
 static uint64_t repair_wait(struct target *target, uint64_t now)
 {
-	if (!target->drifted)
+	if (!target->drifted && !target->overtaken)
 		return 0;
+	/* Where every try fails, that is a fight, too. */
+	if (target->pause && target->failed + target->pause > now)
+		return target->failed + target->pause - now;
 	if (now - target->repaired > calm)
 		target->repairs_in_a_row = 0;
 	if (target->repairs_in_a_row < REPAIRS_AT_ONCE || now - target->repaired >= repair_pause)
@@ -123,8 +127,10 @@ static void take_success(struct target *target, uint64_t now)
 	free(target->failure);
 	target->failure = NULL;
 	target->pause = 0;
+	if (!target->synced)
+		sweeper_note_first(target);
 	target->synced = true;
-	if (target->drifted) {
+	if (target->drifted || target->overtaken) {
 		target->repaired = now;
 		target->repairs_in_a_row++;
 	}
@@ -137,23 +143,27 @@ static void take_success(struct target *target, uint64_t now)
 		target->dirty[i]->dirty = false;
 	target->dirty_count = 0;
 	/* During a large commit nobody listens: what others did meanwhile is not told. */
-	if (target->generation == 0) {
-		target->drifted = true;
+	target->overtaken = target->generation == 0;
+	if (target->overtaken)
 		reconciler_mark(target, 0);
-	}
 }
 
 /* What was marked stays so, for the next try. */
 static void take_failure(struct target *target, const struct error *error, uint64_t now)
 {
+	uint64_t most;
+
 	if (!target->failure)
 		log_error("%s: %s", target_label(target), error->message);
 	free(target->failure);
 	target->failure = strdup(error->message);
 	metrics_error(target->agent, error);
 	target->pause = target->pause ? target->pause * 2 : pause_first;
-	if (target->pause > pause_most)
-		target->pause = pause_most;
+	/* Who is in our way now may not be so for long; what the kernel refuses may. */
+	most = error->class == ERROR_CONFLICT ? pause_conflict : pause_most;
+	if (target->pause > most)
+		target->pause = most;
+	target->failed = now;
 	loop_source_arm(target->later, now + target->pause);
 }
 

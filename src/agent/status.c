@@ -141,20 +141,13 @@ static json_t *used_json(const struct agent *agent, const struct snapshot *snaps
 			 "endpoints", endpoints_json(snapshot, &descriptor->listen, &selection));
 }
 
+/* One that merged shows what the one it merged with has. */
 static const struct backend *backend_of(const struct target *target,
 					const struct descriptor *descriptor)
 {
-	for (size_t i = 0; i < target->backend_count; i++) {
-		const struct descriptor *used = target->backends[i].descriptor;
-
-		if (used == descriptor)
-			return &target->backends[i];
-		/* One that merged shows what the one it merged with has. */
-		if (descriptor->state == DESCRIPTOR_MERGED &&
-		    listen_compare(&used->listen, &descriptor->listen) == 0)
-			return &target->backends[i];
-	}
-	return NULL;
+	if (descriptor->state != DESCRIPTOR_USED && descriptor->state != DESCRIPTOR_MERGED)
+		return NULL;
+	return target_backend(target, &descriptor->listen);
 }
 
 static json_t *descriptor_json(const struct target *target, const struct snapshot *snapshot,

@@ -30,6 +30,9 @@
 
 enum { TRIES = 8 };
 
+/* Of one commit; the others are told at debug level. */
+enum { CHANGES_TOLD = 50 };
+
 int backend_select(struct arena *arena, const struct agent *agent, const struct backend *backend,
 		   struct selection *ret)
 {
@@ -39,13 +42,13 @@ int backend_select(struct arena *arena, const struct agent *agent, const struct 
 			      descriptor->listen.protocol, agent->options.admission, ret);
 }
 
-static int fill_service(struct arena *arena, const struct agent *agent, struct backend *backend,
-			struct ruleset_service *ret)
+int backend_fill(struct arena *arena, const struct agent *agent, const struct backend *backend,
+		 struct ruleset_service *ret)
 {
 	struct selection selection;
 
-	ret->listen = backend->descriptor->listen;
-	ret->mode = RULESET_KEEP;
+	*ret = (struct ruleset_service){.listen = backend->descriptor->listen,
+					.mode = RULESET_KEEP};
 	if (!backend->subscription->known)
 		return 0;
 	if (backend_select(arena, agent, backend, &selection) < 0 ||
@@ -53,10 +56,24 @@ static int fill_service(struct arena *arena, const struct agent *agent, struct b
 		return -ENOMEM;
 	ret->mode = selection.endpoint_count == 0 && agent->options.hold_when_empty ? RULESET_HOLD
 										    : RULESET_SET;
-	if (selection.endpoint_count == 0 && backend->endpoint_count)
+	return 0;
+}
+
+/* The same, and says where the last endpoint has gone. */
+static int desire_backend(struct arena *arena, struct backend *backend, struct ruleset_service *ret)
+{
+	bool some = false;
+
+	if (backend_fill(arena, backend->target->agent, backend, ret) < 0)
+		return -ENOMEM;
+	if (!backend->subscription->known)
+		return 0;
+	for (unsigned family = 0; family < FAMILY_COUNT; family++)
+		some |= ret->share_count[family] || ret->drained_count[family];
+	if (!some && backend->had_endpoints)
 		log_warn("%s: %s: no endpoint is left", backend->descriptor->variable,
 			 service_key(backend->subscription->service));
-	backend->endpoint_count = selection.endpoint_count;
+	backend->had_endpoints = some;
 	return 0;
 }
 
@@ -68,7 +85,7 @@ static int desire_whole(struct arena *arena, struct target *target, struct rules
 	if (!ret->services)
 		return -ENOMEM;
 	for (size_t i = 0; i < target->backend_count; i++) {
-		if (fill_service(arena, target->agent, &target->backends[i], &ret->services[i]) < 0)
+		if (desire_backend(arena, &target->backends[i], &ret->services[i]) < 0)
 			return -ENOMEM;
 	}
 	return 0;
@@ -91,7 +108,7 @@ static int desire_part(struct arena *arena, struct target *target, struct rulese
 	if (ret->count)
 		qsort(target->dirty, target->dirty_count, sizeof(*target->dirty), compare_dirty);
 	for (size_t i = 0; i < target->dirty_count; i++) {
-		if (fill_service(arena, target->agent, target->dirty[i], &ret->services[i]) < 0)
+		if (desire_backend(arena, target->dirty[i], &ret->services[i]) < 0)
 			return -ENOMEM;
 	}
 	return 0;
@@ -105,21 +122,28 @@ static bool is_empty(const struct verdicts *verdicts)
 static void log_changes(const struct target *target, const struct verdicts *verdicts)
 {
 	char listen[ENDPOINT_TEXT_MAX], endpoint[ENDPOINT_TEXT_MAX];
+	size_t told = 0;
 
 	for (size_t i = 0; i < verdicts->change_count; i++) {
 		const struct change *change = &verdicts->changes[i];
+		enum log_level level;
 
 		if (change->is_object) {
 			log_debug("%s: %s %s", target_label(target), verdict_name(change->verdict),
 				  change->object);
 			continue;
 		}
+		level = told++ < CHANGES_TOLD ? LOG_INFO : LOG_DEBUG;
+		if (!log_enabled(level))
+			continue;
 		listen_format(&change->listen, (enum family)change->family, listen);
-		log_info("%s: %s %s %s", target_label(target), verdict_name(change->verdict),
+		log_line(level, "%s: %s %s %s", target_label(target), verdict_name(change->verdict),
 			 listen,
 			 change->has_endpoint ? endpoint_format(&change->endpoint, endpoint)
 					      : "unavailable");
 	}
+	if (told > CHANGES_TOLD)
+		log_info("%s: and %zu more changes", target_label(target), told - CHANGES_TOLD);
 }
 
 /*
@@ -142,7 +166,8 @@ static int read_whole(struct target *target, struct arena *arena, struct observe
 }
 
 /* Whatever comes of it, the generation is that of what is remembered, or 0. */
-static int commit(struct target *target, struct verdicts *verdicts, struct error *error)
+static int commit(struct target *target, struct arena *arena, struct verdicts *verdicts,
+		  struct error *error)
 {
 	int r;
 
@@ -159,6 +184,7 @@ static int commit(struct target *target, struct verdicts *verdicts, struct error
 		target->generation = kernel_generation(target->kernel);
 	metrics_commit(target->agent, verdicts, target->since);
 	log_changes(target, verdicts);
+	sweeper_note(target, arena, verdicts);
 	return 0;
 }
 
@@ -178,7 +204,7 @@ static int sync_part(struct target *target, struct arena *arena, struct error *e
 	observed.generation = target->generation;
 	if (plan_make(arena, &desired, &observed, PLAN_PART, &verdicts) < 0)
 		return error_no_memory(error);
-	return is_empty(&verdicts) ? 0 : commit(target, &verdicts, error);
+	return is_empty(&verdicts) ? 0 : commit(target, arena, &verdicts, error);
 }
 
 /* Reads, plans and commits once. */
@@ -200,8 +226,8 @@ static int try_whole(struct target *target, const struct ruleset *desired, struc
 		target->generation = observed.generation;
 		return 0;
 	}
-	r = commit(target, &verdicts, error);
-	if (r == 0 && target->drifted) {
+	r = commit(target, arena, &verdicts, error);
+	if (r == 0 && (target->drifted || target->overtaken)) {
 		target->agent->metrics.repairs++;
 		log_warn("%s: somebody changed the table inet dragoman; put right",
 			 target_label(target));

@@ -49,6 +49,7 @@ static void target_free(struct target *target)
 	reconciler_forget(target);
 	LIST_REMOVE(target, entry);
 	drop_backends(target->agent, target->backends, target->backend_count);
+	sweeper_forget(target);
 	kernel_monitor_close(target->monitor);
 	kernel_close(target->kernel);
 	standing_free(target->standing);
@@ -306,6 +307,25 @@ void target_resync(struct target *target)
 		metrics_error(target->agent, &error);
 	}
 	reconciler_mark_stale(target);
+}
+
+struct backend *target_backend(const struct target *target, const struct listen *listen)
+{
+	size_t low = 0, high = target->backend_count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+		struct backend *backend = &target->backends[middle];
+		int order = listen_compare(listen, &backend->descriptor->listen);
+
+		if (order == 0)
+			return backend;
+		if (order < 0)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return NULL;
 }
 
 const char *target_label(const struct target *target)

@@ -16,6 +16,7 @@
 
 #include "dragoman/base/log.h"
 #include "keeper.h"
+#include "sweep.h"
 
 enum { LOCK_PAUSE = 1000 * 1000 }; /* nanoseconds */
 
@@ -89,6 +90,12 @@ void job_sync(struct job *job, const struct ruleset *desired, bool only_plan)
 		error_wrap(&error, "%s", job->target.name.data);
 		report_error(&job->report, &error);
 		return;
+	}
+	if (!only_plan && sweep_run(&job->target.netns, &job->result, desired,
+				    job->options->reset_when_removed, &error) < 0) {
+		error_wrap(&error, "%s: the rules are true, flows of before may go on",
+			   job->target.name.data);
+		report_error(&job->report, &error);
 	}
 	job->outcome.changes = job->result.verdicts.changes;
 	job->outcome.change_count = job->result.verdicts.change_count;

@@ -68,6 +68,7 @@ struct options {
 	struct admission admission;
 	enum balance balance;
 	bool hold_when_empty;
+	bool reset_when_removed;
 
 	bool flush_on_exit;
 	bool no_seccomp;

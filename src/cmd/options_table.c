@@ -190,6 +190,16 @@ static int set_on_empty(struct options *options, const struct option *option, co
 	return 0;
 }
 
+static int set_on_remove(struct options *options, const struct option *option, const char *value,
+			 struct error *error)
+{
+	(void)option;
+	if (strcmp(value, "drain") != 0 && strcmp(value, "reset") != 0)
+		return refuse(error, value, "is neither drain nor reset");
+	options->reset_when_removed = value[0] == 'r';
+	return 0;
+}
+
 static int set_allow_endpoints(struct options *options, const struct option *option,
 			       const char *value, struct error *error)
 {
@@ -474,6 +484,16 @@ static const struct option table[] = {
 		.help = "With no endpoint left: refuse connections, or hold the endpoints that "
 			"stand.",
 		.set = set_on_empty,
+	},
+	{
+		.name = "on-remove",
+		.argument = "drain|reset",
+		.fallback = "drain",
+		.commands = FOLLOWING | COMMAND_FLUSH,
+		.section = SECTION_RULES,
+		.help = "TCP connections to an endpoint that is gone: let them go on until they "
+			"end, or reset them. Flows of UDP are led elsewhere in both cases.",
+		.set = set_on_remove,
 	},
 	{
 		.name = "timeout",

@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -215,6 +216,7 @@ static int open_agent(struct running *running, struct error *error)
 		.env_prefix = options->env_prefix,
 		.balance = options->balance,
 		.hold_when_empty = options->hold_when_empty,
+		.reset_when_removed = options->reset_when_removed,
 		.allow_host_netns = options->allow_host_netns,
 		.admission = &options->admission,
 		.resync = options->resync,
@@ -292,6 +294,17 @@ static int add_targets(struct running *running, struct error *error)
 	return 0;
 }
 
+/* A few descriptors for each namespace: as many as may be. */
+static void raise_limits(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == limit.rlim_max)
+		return;
+	limit.rlim_cur = limit.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 /* Whatever loads code is called first: none can be loaded afterwards. */
 static int filter_system_calls(const struct options *options, struct error *error)
 {
@@ -307,6 +320,8 @@ static int start(struct running *running, struct error *error)
 {
 	int r;
 
+	/* Limits stand still once system calls are filtered. */
+	raise_limits();
 	if ((r = privilege_check(PRIVILEGE_KERNEL, error)) < 0 ||
 	    (r = filter_system_calls(running->options, error)) < 0)
 		return r;

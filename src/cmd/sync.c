@@ -91,6 +91,7 @@ static void give(struct attempt *attempt, struct sync_result *ret)
 {
 	sync_result_done(ret);
 	ret->arena = TAKE(attempt->arena);
+	ret->observed = attempt->observed;
 	ret->verdicts = attempt->verdicts;
 }
 

@@ -28,6 +28,7 @@ struct sync {
 /* The verdicts that were found or applied. Zero-initialise. */
 struct sync_result {
 	struct arena *arena;
+	struct observed observed; /* what they were planned against, in the arena */
 	struct verdicts verdicts; /* in the arena */
 };
 

@@ -103,6 +103,11 @@ uint32_t batch_end(struct batch *batch)
 	return seq;
 }
 
+bool batch_is_empty(const struct batch *batch)
+{
+	return batch->messages <= 1;
+}
+
 /*
  * NLM_F_ECHO has the kernel send its notifications to the sender, too. It
  * looks at the flag of a message for what became of that message, and at that

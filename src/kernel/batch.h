@@ -37,6 +37,9 @@ void batch_begin(struct batch *batch, uint32_t generation);
  */
 struct nlmsghdr *batch_open(struct batch *batch, uint16_t type, uint16_t flags);
 
+/* Whether there is nothing yet but its begin. */
+bool batch_is_empty(const struct batch *batch);
+
 /* The message is complete. */
 void batch_close(struct batch *batch, const struct nlmsghdr *message);
 

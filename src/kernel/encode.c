@@ -34,7 +34,12 @@
  * it is an error, not a success.
  */
 
-enum { ELEMENTS_MAX = 60 * 1024 };
+enum {
+	ELEMENTS_MAX = 60 * 1024,
+	/* Of the first message of a batch, which the kernel may have to send back (batch_echo()).
+	 */
+	ELEMENTS_FIRST = 2 * 1024,
+};
 
 enum { NEW = NLM_F_CREATE | NLM_F_EXCL };
 
@@ -188,6 +193,7 @@ struct elements {
 	uint16_t type, flags;
 	struct nlmsghdr *message;
 	struct nlattr *list;
+	ptrdiff_t limit; /* of the list, in bytes */
 };
 
 static void elements_close(struct elements *elements)
@@ -205,10 +211,11 @@ static bool elements_room(struct elements *elements)
 	if (elements->message) {
 		const char *end = mnl_nlmsg_get_payload_tail(elements->message);
 
-		if (end - (const char *)elements->list < ELEMENTS_MAX)
+		if (end - (const char *)elements->list < elements->limit)
 			return true;
 		elements_close(elements);
 	}
+	elements->limit = batch_is_empty(elements->batch) ? ELEMENTS_FIRST : ELEMENTS_MAX;
 	elements->message = batch_open(elements->batch, elements->type, elements->flags);
 	if (!elements->message)
 		return false;

@@ -39,19 +39,6 @@ enum {
 	FIELD_DESTINATION_PORT = 1 << 5,
 };
 
-struct endpoint flow_localhost(enum family family, uint16_t port)
-{
-	struct endpoint endpoint = {.family = (uint16_t)family, .port = port};
-
-	if (family == FAMILY_IPV6) {
-		endpoint.address[15] = 1;
-	} else {
-		endpoint.address[0] = 127;
-		endpoint.address[3] = 1;
-	}
-	return endpoint;
-}
-
 /* --- Decoding ----------------------------------------------------------------------- */
 
 struct tuple {

@@ -11,7 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "dragoman/model/endpoint.h"
+#include "dragoman/model/flow.h"
 
 /* One of TCP or UDP. */
 struct flow {
@@ -52,8 +52,5 @@ struct nlmsghdr *flow_encode_remove(void *into, const struct flow *flow);
 
 /* Entries of the namespace, of the answer to flow_encode_count(); false: none told. */
 bool flow_decode_count(const struct nlmsghdr *message, uint32_t *ret);
-
-/* 127.0.0.1 or ::1, with that port. */
-struct endpoint flow_localhost(enum family family, uint16_t port);
 
 #endif

@@ -54,11 +54,6 @@ struct flows {
 	struct flows_count count;
 };
 
-struct endpoint flows_untranslated(const struct listen *listen, enum family family)
-{
-	return flow_localhost(family, listen->port);
-}
-
 /* --- Opening ------------------------------------------------------------------------ */
 
 static int open_inside(void *user, struct error *error)

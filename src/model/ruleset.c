@@ -87,28 +87,33 @@ static int compare_shares(const void *a, const void *b)
 	return endpoint_compare(&left->endpoint, &right->endpoint);
 }
 
-static bool takes_part(const struct candidate *candidate, uint16_t family)
-{
-	return candidate->endpoint.family == family && candidate->weight > 0;
-}
-
 static int fill_family(struct arena *arena, const struct selection *selection, uint16_t family,
 		       struct ruleset_service *service)
 {
+	size_t count = 0, drained_count = 0;
+	struct endpoint *drained;
 	struct share *shares;
-	size_t count = 0;
 
-	for (size_t i = 0; i < selection->endpoint_count; i++)
-		count += takes_part(&selection->endpoints[i], family);
-	shares = arena_array(arena, count, sizeof(*shares));
-	if (!shares)
-		return -ENOMEM;
-	count = 0;
 	for (size_t i = 0; i < selection->endpoint_count; i++) {
 		const struct candidate *candidate = &selection->endpoints[i];
 
-		if (takes_part(candidate, family))
+		count += candidate->endpoint.family == family && candidate->weight;
+		drained_count += candidate->endpoint.family == family && !candidate->weight;
+	}
+	shares = arena_array(arena, count, sizeof(*shares));
+	drained = arena_array(arena, drained_count, sizeof(*drained));
+	if (!shares || !drained)
+		return -ENOMEM;
+	count = drained_count = 0;
+	for (size_t i = 0; i < selection->endpoint_count; i++) {
+		const struct candidate *candidate = &selection->endpoints[i];
+
+		if (candidate->endpoint.family != family)
+			continue;
+		if (candidate->weight)
 			shares[count++] = (struct share){candidate->endpoint, candidate->weight};
+		else
+			drained[drained_count++] = candidate->endpoint;
 	}
 	qsort(shares, count, sizeof(*shares), compare_shares);
 	divide_by_common_divisor(shares, count);
@@ -117,6 +122,8 @@ static int fill_family(struct arena *arena, const struct selection *selection, u
 	divide_by_common_divisor(shares, count);
 	service->shares[family] = shares;
 	service->share_count[family] = count;
+	service->drained[family] = drained;
+	service->drained_count[family] = drained_count;
 	return 0;
 }
 

@@ -23,6 +23,7 @@
  *   time is over       nothing of the service happened up to the index of the
  *                      head: the next poll goes on from there. The other side
  *                      may be gone without a word; only asking finds out
+ *   no head            the other side hangs: the next host, after a pause
  *   head of the past   a store that was restored, or a member that lags: read
  *                      anew, which tells the two apart (watch_read.c)
  *   anything else      the next host, after a pause
@@ -34,7 +35,7 @@ enum { PAUSE_LONGEST = 64 };
 struct poll {
 	struct watch_service *service;
 	struct http_request *request;
-	struct loop_source *timer; /* when to ask again */
+	struct loop_source *timer; /* when to ask again, or to give up on the head */
 	uint64_t revision;         /* up to which all is told */
 	size_t host;
 	unsigned failures;
@@ -68,6 +69,7 @@ static void on_head(struct http_request *request, long status, void *user)
 	struct registry_watch *watch = service->watch;
 	struct registry_position position;
 
+	loop_source_arm(poll->timer, UINT64_MAX);
 	if (status != 200 || etcd2_position(request, &position, NULL) < 0)
 		return;
 	if (watch_is_foreign(watch, position.cluster) || position.revision < poll->revision)
@@ -141,6 +143,7 @@ static void on_done(struct http_request *request, const struct http_answer *answ
 	const char *host = poll->service->watch->registry->hosts.urls[poll->host];
 
 	poll->request = NULL; /* frees itself */
+	loop_source_arm(poll->timer, UINT64_MAX);
 	if (http_error && http_error->code == -ETIMEDOUT && answer->status == 200)
 		poll_is_over(poll, request);
 	else if (http_error)
@@ -181,19 +184,30 @@ static int poll_request(struct poll *poll, struct error *error)
 
 static void poll_start(struct poll *poll)
 {
+	const struct registry_watch *watch = poll->service->watch;
 	struct error error;
 
 	if (poll_request(poll, &error) < 0)
 		poll_lost(poll, &error);
+	else
+		loop_source_arm(poll->timer, loop_now(watch->loop) + watch->times.answer);
 }
 
 static void on_timer(struct loop_source *source, void *user)
 {
 	struct poll *poll = user;
+	struct error error;
 
 	(void)source;
-	poll->paused = false;
-	poll_start(poll);
+	if (!poll->request) {
+		poll->paused = false;
+		poll_start(poll);
+		return;
+	}
+	http_cancel(TAKE(poll->request));
+	(void)error_set(&error, -ETIMEDOUT, ERROR_TRANSIENT, "%s: the watch is not answered",
+			poll->service->watch->registry->hosts.urls[poll->host]);
+	poll_lost(poll, &error);
 }
 
 /* What watch.c calls */

@@ -37,6 +37,7 @@ struct agent_options {
 	const char *env_prefix;
 	enum balance balance;
 	bool hold_when_empty;
+	bool reset_when_removed; /* TCP connections to endpoints that are gone are closed */
 	bool allow_host_netns;
 	const struct admission *admission;
 	uint64_t resync; /* nanoseconds */

@@ -34,6 +34,9 @@ struct ruleset_service {
 	/* By family; no shares in a family means unavailable there. Of RULESET_SET only. */
 	struct share *shares[FAMILY_COUNT];
 	size_t share_count[FAMILY_COUNT];
+	/* Endpoints of weight 0: no new connections, but those that are there go on. */
+	struct endpoint *drained[FAMILY_COUNT];
+	size_t drained_count[FAMILY_COUNT];
 };
 
 struct ruleset {
@@ -45,7 +48,7 @@ struct ruleset {
 /*
  * Turns a selection into the shares of a service: weights divided by their
  * common divisor and scaled down where they would need more than SLOTS_MAX
- * slots in a family, weight 0 left out, in the order of endpoint_compare().
+ * slots in a family, weight 0 apart, in the order of endpoint_compare().
  * The selection holds each endpoint once, and ENDPOINTS_MAX at most. Leaves
  * listen and mode alone. Memory comes from the arena. Returns 0 or -ENOMEM.
  */
