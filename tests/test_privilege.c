@@ -32,6 +32,7 @@
 
 #include <cmocka.h>
 
+#include "../src/base/privilege_private.h"
 #include "dragoman/base/memory.h"
 #include "dragoman/base/privilege.h"
 #include "dragoman/base/text.h"
@@ -152,7 +153,7 @@ static int drop_and_look_at_dumps(const void *user)
 		return 1;
 	if (getrlimit(RLIMIT_CORE, &limit) < 0 || limit.rlim_cur || limit.rlim_max)
 		return 2;
-#ifndef __SANITIZE_ADDRESS__
+#if !PRIVILEGE_SANITIZED
 	return prctl(PR_GET_DUMPABLE) == 0 ? 0 : 3;
 #else
 	return 0;
@@ -296,7 +297,7 @@ static int do_unknown(void)
 }
 
 /* Those that a build with AddressSanitizer has to let pass. */
-#ifndef __SANITIZE_ADDRESS__
+#if !PRIVILEGE_SANITIZED
 static int do_fork(void)
 {
 	return (int)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0) == 0 ? 0 : 1;
@@ -345,7 +346,7 @@ static void test_privilege_filter_forbidden_call_ends_the_process(void **state)
 		do_process_vm,
 		do_seccomp,
 		do_unknown,
-#ifndef __SANITIZE_ADDRESS__
+#if !PRIVILEGE_SANITIZED
 		do_fork,
 		do_ptrace,
 		do_kill,
