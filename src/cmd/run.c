@@ -347,6 +347,14 @@ static int run_loop(struct running *running, struct error *error)
 	return running->options->flush_on_exit ? agent_flush(running->agent, error) : 0;
 }
 
+/* Who is root does not expect to be refused a file. */
+static const char *explain_refusal(const struct error *error)
+{
+	if (error->code != -EACCES || geteuid() != 0)
+		return "";
+	return " (started as root, the agent has no right to other users' files)";
+}
+
 static int run(const struct options *options)
 {
 	CLEANUP(running_done)
@@ -356,7 +364,7 @@ static int run(const struct options *options)
 	log_set_graded(notify_has_journal());
 	if (start(&running, &error) == 0 && run_loop(&running, &error) == 0)
 		return STATUS_DONE;
-	log_error("%s", error.message);
+	log_error("%s%s", error.message, explain_refusal(&error));
 	return STATUS_FAILED;
 }
 
