@@ -418,7 +418,7 @@ def test_agent_waits_for_a_registry_that_is_not_there_yet(own_etcd, run, web):
     own_etcd.stop()
     agent = run("--netns", web, "-b", "WEB=web;80", registry=own_etcd.url, ready=False)
     wait_until(lambda: own_etcd.address in agent.log, what="a word about the registry")
-    assert agent.status()["registry"]["state"] != "live"
+    assert agent.status()["registry"]["state"] != "live" and not agent.is_ready()
     own_etcd.start_again()
     wait_until(agent.is_ready, deadline=30, what="the agent to be ready")
     wait_for(web, 1)

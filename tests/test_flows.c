@@ -258,7 +258,9 @@ static void random_clients(struct flow_lab *world, struct random *random, unsign
 			world, socket(into.ss_family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
 
 		/* Where the service is unavailable this is refused, and there is no flow. */
-		(void)connect(fd, (const struct sockaddr *)&into, length);
+		if (connect(fd, (const struct sockaddr *)&into, length) < 0)
+			assert_true(errno == EINPROGRESS || errno == ECONNREFUSED ||
+				    errno == EPERM);
 		if (listen->protocol == PROTOCOL_UDP)
 			(void)send(fd, "x", 1, MSG_NOSIGNAL);
 	}

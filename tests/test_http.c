@@ -236,6 +236,39 @@ static void test_http_stream_with_an_open_upload_goes_both_ways(void **state)
 	assert_int_equal(stream.heads, 1);
 }
 
+static void on_late(struct loop_source *source, void *user)
+{
+	(void)source;
+	*(bool *)user = true;
+	loop_stop(stream.fixture->loop);
+}
+
+/* Both sides are quiet then, and nothing but this tells. */
+static void test_http_stream_closed_without_an_answer_fails_at_once(void **state)
+{
+	struct fixture *fixture = *state;
+	struct http_request *request;
+	struct loop_source *timer;
+	bool late = false;
+
+	for (unsigned round = 0; round < 50; round++) {
+		stream.manner = READ_ON;
+		fixture->calls = 0;
+		start_stream(fixture, "", &request);
+		run_until_chunks(fixture, "[first]");
+		http_connection_close(stream.connection);
+		assert_int_equal(loop_add_timer(fixture->loop, "late",
+						loop_now(fixture->loop) + UINT64_C(5000000000),
+						on_late, &late, &timer),
+				 0);
+		while (fixture->calls == 0 && !late)
+			assert_int_equal(loop_run(fixture->loop), 0);
+		loop_source_free(timer);
+		assert_false(late);
+		assert_int_equal(fixture->status, 0);
+	}
+}
+
 static void test_http_stream_of_a_failure_gathers_its_body(void **state)
 {
 	struct fixture *fixture = *state;
@@ -359,6 +392,7 @@ int main(void)
 		TEST(test_http_post_of_a_body_gets_status_header_and_answer),
 		TEST(test_http_get_of_nothing_gets_an_empty_body),
 		TEST(test_http_stream_with_an_open_upload_goes_both_ways),
+		TEST(test_http_stream_closed_without_an_answer_fails_at_once),
 		TEST(test_http_stream_of_a_failure_gathers_its_body),
 		TEST(test_http_stream_ended_in_its_own_functions_calls_none_more),
 		TEST(test_http_answer_that_is_not_whole_is_an_error),

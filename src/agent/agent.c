@@ -31,6 +31,7 @@ static void on_registry_state(enum registry_state state, const struct error *err
 	case REGISTRY_LIVE:
 		log_info("registry %s: connected", registry_url(agent->registry));
 		agent->live = UINT64_MAX;
+		loop_source_trigger(agent->reconcile);
 		break;
 	case REGISTRY_LOST:
 		log_warn("registry %s: lost, what is known stays: %s",

@@ -197,6 +197,9 @@ static void check_ready(struct agent *agent)
 
 	if (agent->ready || (agent->containers && !agent->listed))
 		return;
+	/* Rules that wait for a registry which was never there are not true yet. */
+	if (agent->subscription_count && !agent->live)
+		return;
 	LIST_FOREACH (target, &agent->targets, entry) {
 		if (!target->synced)
 			return;

@@ -109,7 +109,7 @@ static int request_resume(struct http_request *request)
 /* Either function may cancel the request, which then is freed here. */
 static void request_call_news(struct http_request *request)
 {
-	http_head_function *on_head = TAKE(request->on_head);
+	http_head_function *on_head = NULL;
 	CLEANUP(text_done) struct text data = {0};
 	long status = 0;
 
@@ -119,6 +119,9 @@ static void request_call_news(struct http_request *request)
 		data = request->body;
 		request->body = (struct text){0};
 	}
+	/* Where the connection was closed instead there is none. */
+	if (request->head_is_in)
+		on_head = TAKE(request->on_head);
 	request->in_news = true;
 	(void)curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &status);
 	if (on_head)
@@ -212,7 +215,11 @@ static void note_end_of_answer(CURL *easy, int what)
 
 	(void)curl_easy_getinfo(easy, CURLINFO_PRIVATE, &private);
 	request = (struct http_request *)(void *)private;
-	if (!request || !request->upload_open || request->header_length == 0 || what & CURL_POLL_IN)
+	if (!request || !request->upload_open || what & CURL_POLL_IN)
+		return;
+	/* Before there is an answer it waits for a connection, or writes; once it rests it reads.
+	 */
+	if (request->header_length == 0 && !request->upload_paused)
 		return;
 	request->answer_ended = true;
 	if (request->state == REQUEST_ACTIVE)

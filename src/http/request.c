@@ -56,6 +56,8 @@ static size_t on_curl_body(char *data, size_t size, size_t count, void *user)
 	size_t length = size * count;
 	bool streaming = request_is_streaming(request);
 
+	/* Whatever its empty line looked like. */
+	request->head_is_in = true;
 	if (!streaming && length > request->answer_max - request->body.length) {
 		request->too_long = true;
 		return 0;
@@ -79,7 +81,10 @@ static size_t on_curl_header(char *data, size_t size, size_t count, void *user)
 		return 0;
 	(void)curl_easy_getinfo(request->easy, CURLINFO_RESPONSE_CODE, &status);
 	/* The empty line behind the last one; "100 Continue" is no answer yet. */
-	if (request->on_head && size * count == strlen("\r\n") && status >= 200)
+	if (size * count != strlen("\r\n") || status < 200)
+		return size * count;
+	request->head_is_in = true;
+	if (request->on_head)
 		request_add_news(request);
 	return size * count;
 }

@@ -35,6 +35,7 @@ struct http_request {
 	struct text upload; /* what libcurl did not take yet, from `uploaded` on */
 	size_t uploaded;
 	bool upload_open, upload_paused, answer_ended;
+	bool head_is_in;
 	bool has_news, in_news;
 	http_head_function *on_head; /* NULL where it was called */
 	http_data_function *on_data;
