@@ -22,7 +22,7 @@ CLANG_FORMAT ?= clang-format
 PYTHON       ?= /usr/bin/python3
 PYTEST_FLAGS ?=
 
-PACKAGES  := libnftnl libmnl libcurl libmicrohttpd jansson
+PACKAGES  := libnftnl libmnl libcurl libmicrohttpd jansson libcap-ng libseccomp
 WERROR    ?= -Werror
 WARNINGS  := -Wall -Wextra -Wshadow -Wconversion $(WERROR)
 CFLAGS    ?= -O2 -g

@@ -63,10 +63,17 @@ class _Connection(http.client.HTTPConnection):
 
 
 class Agent:
-    """A running agent. Usable with `with`."""
+    """A running agent. Usable with `with`.
 
-    def __init__(self, *arguments, registry, ready=True, env=None):
+    command: the program, with words before it that run it in some way, such as
+    ["setpriv", "--reuid=65534", PROGRAM]; owner: a user for the socket's folder.
+    """
+
+    def __init__(self, *arguments, registry, ready=True, env=None, command=(PROGRAM,), owner=None):
+        self._command = command
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="dgm-agent-"))
+        if owner is not None:
+            os.chown(self.folder, owner, owner)
         self.socket = self.folder / "agent.sock"
         self._arguments = [str(word) for word in arguments]
         self._environment = {**Dragoman(registry).environment, **(env or {})}
@@ -79,7 +86,7 @@ class Agent:
             raise
 
     def start(self, ready=True):
-        self._process = Process(PROGRAM, "run", "--socket", self.socket, *self._arguments,
+        self._process = Process(*self._command, "run", "--socket", self.socket, *self._arguments,
                                 env=self._environment, output=self._said)
         if ready:
             wait_until(self.is_ready, deadline=30, what="the agent to be ready")

@@ -71,6 +71,7 @@ struct options {
 	bool reset_when_removed;
 
 	bool flush_on_exit;
+	bool no_seccomp;
 	bool json;
 	const char *socket;  /* the agent's */
 	const char *metrics; /* ADDR:PORT, or NULL */

@@ -543,6 +543,15 @@ static const struct option table[] = {
 		FIELD(metrics),
 	},
 	{
+		.name = "no-seccomp",
+		.commands = COMMAND_RUN,
+		.section = SECTION_AGENT,
+		.help = "Do not filter the agent's own system calls: for kernels without seccomp(2), "
+			"and for debuggers.",
+		.set = set_flag,
+		FIELD(no_seccomp),
+	},
+	{
 		.name = "json",
 		.commands = EVERY & ~(unsigned)COMMAND_RUN,
 		.section = SECTION_GENERAL,

@@ -9,6 +9,9 @@
  * with one that fails when it is used: otherwise a socket could come to lie
  * on descriptor 1 and have our results written into it. SIGPIPE is ignored,
  * so that a reader who went away is an error like a full disk.
+ *
+ * Between the options and the command, rights are given up that the command
+ * has no use for: before any file is opened, or any byte of others is read.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -17,10 +20,12 @@
 #include <unistd.h>
 
 #include "dragoman/base/log.h"
+#include "dragoman/base/privilege.h"
 #include "dragoman/cmd/command.h"
 #include "help.h"
 #include "options.h"
 #include "output.h"
+#include "rights.h"
 #include "suggest.h"
 
 struct program {
@@ -119,6 +124,10 @@ static int run_command(const struct command *command, int argc, char **argv)
 	if (options.help)
 		return show_command_help(command);
 	log_set_level(options.log_level);
+	if (privilege_drop(rights_needed(command, &options), &error) < 0) {
+		log_error("%s", error.message);
+		return STATUS_FAILED;
+	}
 	return command->run(&options);
 }
 

@@ -3,9 +3,10 @@
  * dragoman run
  *
  * Theory of operation: one agent a host, which a lock beside its socket makes
- * sure of. Signals come through the loop like everything else: SIGHUP looks at
- * everything anew, SIGTERM and SIGINT end the program and leave the rules,
- * unless --flush-on-exit wants them gone.
+ * sure of. What it may do is narrowed before anything is read: capabilities by
+ * the program, before it comes here (rights.c), system calls here. Signals come through the loop
+ * like everything else: SIGHUP looks at everything anew, SIGTERM and SIGINT end the program and
+ * leave the rules, unless --flush-on-exit wants them gone.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,6 +23,8 @@
 
 #include "dragoman/agent/agent.h"
 #include "dragoman/base/log.h"
+#include "dragoman/base/privilege.h"
+#include "dragoman/http/http.h"
 #include "dragoman/http/server.h"
 #include "notify.h"
 #include "report.h"
@@ -302,13 +305,29 @@ static void raise_limits(void)
 	(void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+/* Whatever loads code is called first: none can be loaded afterwards. */
+static int filter_system_calls(const struct options *options, struct error *error)
+{
+	int r = http_prepare(error);
+
+	if (r < 0 || !options->no_seccomp)
+		return r < 0 ? r : privilege_filter(error);
+	log_warn("--no-seccomp: system calls are not filtered");
+	return 0;
+}
+
 static int start(struct running *running, struct error *error)
 {
-	int r = loop_new(&running->loop);
+	int r;
 
+	/* Limits stand still once system calls are filtered. */
+	raise_limits();
+	if ((r = privilege_check(PRIVILEGE_KERNEL, error)) < 0 ||
+	    (r = filter_system_calls(running->options, error)) < 0)
+		return r;
+	r = loop_new(&running->loop);
 	if (r < 0)
 		return error_set(error, r, error_class_of(r), "loop: %s", strerror(-r));
-	raise_limits();
 	if ((r = take_lock(running, error)) < 0 || (r = open_signals(running, error)) < 0 ||
 	    (r = open_agent(running, error)) < 0 || (r = open_servers(running, error)) < 0 ||
 	    (r = open_watchdog(running, error)) < 0 || (r = add_targets(running, error)) < 0)
@@ -328,6 +347,14 @@ static int run_loop(struct running *running, struct error *error)
 	return running->options->flush_on_exit ? agent_flush(running->agent, error) : 0;
 }
 
+/* Who is root does not expect to be refused a file. */
+static const char *explain_refusal(const struct error *error)
+{
+	if (error->code != -EACCES || geteuid() != 0)
+		return "";
+	return " (started as root, the agent has no right to other users' files)";
+}
+
 static int run(const struct options *options)
 {
 	CLEANUP(running_done)
@@ -337,7 +364,7 @@ static int run(const struct options *options)
 	log_set_graded(notify_has_journal());
 	if (start(&running, &error) == 0 && run_loop(&running, &error) == 0)
 		return STATUS_DONE;
-	log_error("%s", error.message);
+	log_error("%s%s", error.message, explain_refusal(&error));
 	return STATUS_FAILED;
 }
 

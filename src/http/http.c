@@ -315,14 +315,22 @@ static int client_set_multi(struct http_client *client)
 	return 0;
 }
 
+int http_prepare(struct error *error)
+{
+	/* Counted: what a client does at its end takes nothing away from this. */
+	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+		return error_set(error, -EIO, ERROR_FATAL, "libcurl cannot be initialised");
+	return 0;
+}
+
 int http_client_new(struct loop *loop, const struct http_tls *tls, struct http_client **ret,
 		    struct error *error)
 {
 	struct http_client *client;
-	int code = 0;
+	int code = http_prepare(error);
 
-	if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
-		return error_set(error, -EIO, ERROR_FATAL, "libcurl cannot be initialised");
+	if (code < 0)
+		return code;
 	client = calloc(1, sizeof(*client));
 	if (!client) {
 		curl_global_cleanup();

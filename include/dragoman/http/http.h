@@ -29,6 +29,14 @@ struct http_client;
 struct http_request;
 
 /*
+ * Initialises the libraries that a client stands on, which the first client
+ * does otherwise: they load modules then (OpenSSL's configuration names some),
+ * and a process that filters its system calls wants that over with. To be
+ * called before there are threads. Returns 0 or -EIO (ERROR_FATAL).
+ */
+int http_prepare(struct error *error);
+
+/*
  * tls may be NULL; it is copied. Returns 0, -ENOMEM, or an -errno of open(2)
  * for a file that cannot be read, with error set (ERROR_INVALID).
  */
