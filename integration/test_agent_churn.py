@@ -29,7 +29,7 @@ from lab.traffic import connect, serve
 from lab.waiting import wait_until
 
 CONTAINERS = int(os.environ.get("DRAGOMAN_CHURN", 200))
-TIMES = int(os.environ.get("DRAGOMAN_CHURN_TIMES", 20))
+TIMES = int(os.environ.get("DRAGOMAN_CHURN_TIMES", 10))
 ROUNDS, CHECKPOINTS = 2, 2
 # Idle connections that libcurl keeps: as many as there were looks at once, and the registry's.
 CONNECTIONS = 12

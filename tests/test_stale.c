@@ -120,28 +120,39 @@ static void test_stale_filters_spare_what_stands_and_what_is_drained(void **stat
 	struct ruleset desired = service(fixture, PROTOCOL_UDP, 0, 3);
 	struct share *shares = desired.services[0].shares[FAMILY_IPV4];
 	struct flow_filter *filters;
+	size_t count;
 
 	go(fixture, desired, false);
 	desired.services[0].share_count[FAMILY_IPV4] = 1;
 	desired.services[0].drained[FAMILY_IPV4] = &shares[2].endpoint;
 	desired.services[0].drained_count[FAMILY_IPV4] = 1;
 	go(fixture, desired, false);
-	assert_int_equal(fixture->count, 1);
-	assert_int_equal(stale_filters(fixture->round.arena, fixture->stale, 1, fixture->standing,
-				       &desired, &filters),
+	/* Two have left the rules, and one of them keeps its flows. */
+	assert_int_equal(fixture->count, 2);
+	assert_int_equal(stale_filters(fixture->round.arena, fixture->stale, 2, fixture->standing,
+				       &desired, &filters, &count),
 			 0);
-	assert_true(filters[0].others);
+	assert_int_equal(count, 1);
+	assert_false(filters[0].others);
 	assert_int_equal(filters[0].listen.port, 80);
+	assert_int_equal(filters[0].count, 1);
+	assert_int_equal(endpoint_compare(&filters[0].endpoints[0], &shares[1].endpoint), 0);
+	/* With others, those that stand and are drained are the right ones. */
+	fixture->stale[0].others = true;
+	assert_int_equal(stale_filters(fixture->round.arena, fixture->stale, 1, fixture->standing,
+				       &desired, &filters, &count),
+			 0);
 	assert_int_equal(filters[0].count, 2);
 	assert_int_equal(endpoint_compare(&filters[0].endpoints[0], &shares[0].endpoint), 0);
 	assert_int_equal(endpoint_compare(&filters[0].endpoints[1], &shares[2].endpoint), 0);
-	/* Of a service that is gone, none. */
+	/* Of a service that is gone, what it had. */
 	go(fixture, nothing, false);
 	assert_int_equal(fixture->count, 1);
 	assert_int_equal(stale_filters(fixture->round.arena, fixture->stale, 1, fixture->standing,
-				       NULL, &filters),
+				       NULL, &filters, &count),
 			 0);
-	assert_int_equal(filters[0].count, 0);
+	assert_int_equal(count, 1);
+	assert_int_equal(endpoint_compare(&filters[0].endpoints[0], &shares[0].endpoint), 0);
 }
 
 static void test_stale_filters_of_tcp_spare_what_listens_on_localhost(void **state)
@@ -150,6 +161,7 @@ static void test_stale_filters_of_tcp_spare_what_listens_on_localhost(void **sta
 	struct ruleset desired = service(fixture, PROTOCOL_TCP, 0, 1);
 	struct endpoint local = flow_untranslated(&desired.services[0].listen, FAMILY_IPV4);
 	struct flow_filter *filters;
+	size_t count;
 
 	go(fixture, desired, true);
 	assert_int_equal(stale_of_all(fixture->round.arena, &fixture->round.before->observed, true,
@@ -157,7 +169,7 @@ static void test_stale_filters_of_tcp_spare_what_listens_on_localhost(void **sta
 			 0);
 	assert_int_equal(fixture->count, 1);
 	assert_int_equal(stale_filters(fixture->round.arena, fixture->stale, 1, fixture->standing,
-				       &desired, &filters),
+				       &desired, &filters, &count),
 			 0);
 	assert_int_equal(filters[0].count, 2);
 	assert_int_equal(endpoint_compare(&filters[0].endpoints[1], &local), 0);
@@ -170,9 +182,12 @@ static void test_stale_filters_of_tcp_spare_what_listens_on_localhost(void **sta
 static void test_stale_settle_sorts_and_leaves_each_once(void **state)
 {
 	struct stale stale[] = {
-		{{PROTOCOL_UDP, 90}, FAMILY_IPV4}, {{PROTOCOL_UDP, 53}, FAMILY_IPV6},
-		{{PROTOCOL_UDP, 90}, FAMILY_IPV4}, {{PROTOCOL_UDP, 53}, FAMILY_IPV4},
-		{{PROTOCOL_TCP, 53}, FAMILY_IPV4}, {{PROTOCOL_UDP, 53}, FAMILY_IPV6},
+		{.listen = {PROTOCOL_UDP, 90}, .family = FAMILY_IPV4, .due = 3},
+		{.listen = {PROTOCOL_UDP, 53}, .family = FAMILY_IPV6},
+		{.listen = {PROTOCOL_UDP, 90}, .family = FAMILY_IPV4, .due = 7},
+		{.listen = {PROTOCOL_UDP, 53}, .family = FAMILY_IPV4},
+		{.listen = {PROTOCOL_TCP, 53}, .family = FAMILY_IPV4},
+		{.listen = {PROTOCOL_UDP, 53}, .family = FAMILY_IPV6},
 	};
 
 	(void)state;
@@ -181,6 +196,7 @@ static void test_stale_settle_sorts_and_leaves_each_once(void **state)
 	assert_int_equal(stale[1].family, FAMILY_IPV4);
 	assert_int_equal(stale[2].family, FAMILY_IPV6);
 	assert_int_equal(stale[3].listen.port, 90);
+	assert_int_equal(stale[3].due, 7);
 	assert_int_equal(stale_settle(NULL, 0), 0);
 }
 

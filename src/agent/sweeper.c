@@ -11,14 +11,15 @@
 /*
  * Theory of operation
  *
- * A commit leaves ports behind whose flows may lead to where nothing is any
- * more. They are noted with their target, and looked at when the rules are
+ * A commit leaves endpoints behind to which flows may still lead. They are
+ * noted with their target, and looked at when the rules are
  * true, one target at a time:
  *
- *   noted      ports wait for their turn
+ *   noted      they wait for their turn, those of UDP a little longer: an answer
+ *              may be under way, and would be lost with its flow
  *   sweeping   a thread goes through the flows, since that may take the kernel
  *              milliseconds (kernel/flows.h), and a change of rules shall not
- *              wait for it; ports that are noted meanwhile wait for the next
+ *              wait for it; what is noted meanwhile waits for the next
  *   resting    the sweep is done, and will be done again once, for the flow
  *              whose first packet was under way during the commit
  *
@@ -29,7 +30,8 @@
  * before: all of its ports are looked at.
  */
 
-static const uint64_t rest = UINT64_C(200000000); /* nanoseconds between the two */
+static const uint64_t grace = UINT64_C(100000000); /* nanoseconds for an answer */
+static const uint64_t rest = UINT64_C(200000000);  /* nanoseconds between the two */
 static const uint64_t failure_pause = UINT64_C(1000000000);
 enum { FAILURES_MAX = 3 };
 
@@ -68,6 +70,18 @@ static bool is_swept(const struct target *target)
 	return target->flows || (target->agent->job && target->agent->job->target == target);
 }
 
+/* When the first of what is noted may be looked at. */
+static uint64_t earliest(const struct target *target)
+{
+	uint64_t when = UINT64_MAX;
+
+	for (size_t i = 0; i < target->stale_count; i++) {
+		if (target->stale[i].due < when)
+			when = target->stale[i].due;
+	}
+	return when;
+}
+
 static int note(struct target *target, const struct stale *stale, size_t count)
 {
 	if (count == 0)
@@ -77,16 +91,17 @@ static int note(struct target *target, const struct stale *stale, size_t count)
 		return -ENOMEM;
 	for (size_t i = 0; i < count; i++)
 		target->stale[target->stale_count++] = stale[i];
-	/* One that changes again and again while a sweep is under way is noted once. */
+	/* One that comes and goes again and again is noted once. */
 	target->stale_count = stale_settle(target->stale, target->stale_count);
 	if (!is_swept(target))
-		enqueue(target, loop_now(target->agent->loop));
+		enqueue(target, earliest(target));
 	return 0;
 }
 
 static int note_all(struct target *target, struct arena *arena)
 {
 	bool reset = target->agent->options.reset_when_removed;
+	uint64_t now = loop_now(target->agent->loop);
 	struct stale *stale = arena_array(arena, FAMILY_COUNT * target->backend_count,
 					  sizeof(*stale));
 	size_t count = 0;
@@ -99,18 +114,24 @@ static int note_all(struct target *target, struct arena *arena)
 		if (listen->protocol != PROTOCOL_UDP && !reset)
 			continue;
 		for (unsigned family = 0; family < FAMILY_COUNT; family++)
-			stale[count++] = (struct stale){*listen, (enum family)family};
+			stale[count++] = (struct stale){.listen = *listen,
+							.family = (enum family)family,
+							.others = true,
+							.due = now + grace};
 	}
 	return note(target, stale, count);
 }
 
 void sweeper_note(struct target *target, struct arena *arena, const struct verdicts *verdicts)
 {
+	uint64_t now = loop_now(target->agent->loop);
 	struct stale *stale;
 	size_t count;
 	int r = stale_after(arena, verdicts, target->agent->options.reset_when_removed, &stale,
 			    &count);
 
+	for (size_t i = 0; r == 0 && i < count; i++)
+		stale[i].due = now + (stale[i].listen.protocol == PROTOCOL_UDP ? grace : 0);
 	if (r == 0)
 		r = note(target, stale, count);
 	if (r < 0)
@@ -125,19 +146,34 @@ void sweeper_note_first(struct target *target)
 		log_error("%s: out of memory: flows of before may go on", target_label(target));
 }
 
-/* The services of the noted ports, as they are desired now. */
-static int desire(struct target *target, struct arena *arena, struct ruleset *ret)
+/* Those whose time has come go in front. Returns how many. */
+static size_t take_due(struct target *target, uint64_t now, struct stale *due)
 {
-	*ret = (struct ruleset){
-		.services = arena_array(arena, target->stale_count, sizeof(*ret->services))};
+	size_t count = 0, left = 0;
+
+	for (size_t i = 0; i < target->stale_count; i++) {
+		if (target->stale[i].due <= now)
+			due[count++] = target->stale[i];
+		else
+			target->stale[left++] = target->stale[i];
+	}
+	target->stale_count = left;
+	return count;
+}
+
+/* The services of these ports, as they are desired now. */
+static int desire(struct target *target, struct arena *arena, const struct stale *stale,
+		  size_t count, struct ruleset *ret)
+{
+	*ret = (struct ruleset){.services = arena_array(arena, count, sizeof(*ret->services))};
 	if (!ret->services)
 		return -ENOMEM;
-	for (size_t i = 0; i < target->stale_count; i++) {
-		const struct listen *listen = &target->stale[i].listen;
+	for (size_t i = 0; i < count; i++) {
+		const struct listen *listen = &stale[i].listen;
 		const struct backend *backend = target_backend(target, listen);
 
 		if (!backend || !backend->subscription->known ||
-		    (i && listen_compare(&target->stale[i - 1].listen, listen) == 0))
+		    (i && listen_compare(&stale[i - 1].listen, listen) == 0))
 			continue;
 		if (backend_fill(arena, target->agent, backend, &ret->services[ret->count]) < 0)
 			return -ENOMEM;
@@ -146,27 +182,42 @@ static int desire(struct target *target, struct arena *arena, struct ruleset *re
 	return 0;
 }
 
+/* What is due, as filters; what is not stays noted. */
+static int find_filters(struct target *target, struct arena *arena, struct flow_filter **ret,
+			size_t *ret_count)
+{
+	struct stale *due = arena_array(arena, target->stale_count, sizeof(*due));
+	struct ruleset desired;
+	size_t count;
+
+	if (!due)
+		return -ENOMEM;
+	count = take_due(target, loop_now(target->agent->loop), due);
+	/* What is another one then may be a right one a moment later. */
+	target->sweep_again = true;
+	for (size_t i = 0; i < count; i++)
+		target->sweep_again &= !due[i].others;
+	if (desire(target, arena, due, count, &desired) < 0)
+		return -ENOMEM;
+	return stale_filters(arena, due, count, target->standing, &desired, ret, ret_count);
+}
+
 static int open_sweep(struct target *target, struct error *error)
 {
 	CLEANUP(arena_freep) struct arena *arena = arena_new();
 	CLEANUP(netns_done) struct netns netns = NETNS_NONE;
 	struct flow_filter *filters;
-	struct ruleset desired;
+	size_t count;
 	int r;
 
-	if (!arena || desire(target, arena, &desired) < 0 ||
-	    stale_filters(arena, target->stale, target->stale_count, target->standing, &desired,
-			  &filters) < 0)
+	if (!arena || find_filters(target, arena, &filters, &count) < 0)
 		return error_no_memory(error);
 	r = kernel_netns(target->kernel, &netns, error);
 	if (r == 0)
-		r = flows_open(&netns, filters, target->stale_count, &target->flows, error);
-	if (r < 0)
-		return r;
-	target->stale_count = 0;
-	target->swept = (struct flows_count){0};
-	target->sweep_again = true;
-	return 0;
+		r = flows_open(&netns, filters, count, &target->flows, error);
+	if (r == 0)
+		target->swept = (struct flows_count){0};
+	return r;
 }
 
 static void count(struct target *target)
@@ -213,7 +264,7 @@ static void take_success(struct target *target)
 	}
 	flows_close(TAKE(target->flows));
 	if (target->stale_count)
-		enqueue(target, now);
+		enqueue(target, earliest(target));
 }
 
 static void on_done(void *user)

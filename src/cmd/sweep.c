@@ -29,7 +29,7 @@ static int find_filters(struct arena *arena, const struct sync_result *result,
 		    : stale_of_all(arena, &result->observed, reset, &stale, ret_count);
 	if (r < 0)
 		return r;
-	return stale_filters(arena, stale, *ret_count, standing, desired, ret);
+	return stale_filters(arena, stale, *ret_count, standing, desired, ret, ret_count);
 }
 
 int sweep_run(const struct netns *netns, const struct sync_result *result,

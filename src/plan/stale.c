@@ -9,17 +9,18 @@ static bool concerns(const struct listen *listen, bool reset)
 	return listen->protocol == PROTOCOL_UDP || reset;
 }
 
-static void add(struct stale *stale, size_t *count, const struct listen *listen, uint8_t family)
-{
-	stale[(*count)++] = (struct stale){.listen = *listen, .family = (enum family)family};
-}
-
 static int compare_stale(const void *a, const void *b)
 {
 	const struct stale *x = a, *y = b;
 	int order = listen_compare(&x->listen, &y->listen);
 
-	return order ? order : (int)x->family - (int)y->family;
+	if (order)
+		return order;
+	if (x->family != y->family)
+		return (int)x->family - (int)y->family;
+	if (x->others != y->others)
+		return x->others ? 1 : -1;
+	return endpoint_compare(&x->endpoint, &y->endpoint);
 }
 
 size_t stale_settle(struct stale *stale, size_t count)
@@ -31,17 +32,22 @@ size_t stale_settle(struct stale *stale, size_t count)
 	for (size_t i = 0; i < count; i++) {
 		if (kept == 0 || compare_stale(&stale[kept - 1], &stale[i]) != 0)
 			stale[kept++] = stale[i];
+		else if (stale[i].due > stale[kept - 1].due)
+			stale[kept - 1].due = stale[i].due;
 	}
 	return kept;
 }
 
-/* Whether an endpoint has left by it. */
-static bool leaves(const struct change *change)
+/* The endpoint that has left by it, or NULL. */
+static const struct endpoint *leaves(const struct change *change)
 {
 	if (change->is_object || !change->has_endpoint)
-		return false;
-	return change->verdict == VERDICT_REMOVE ||
-	       (change->has_was && endpoint_compare(&change->was, &change->endpoint) != 0);
+		return NULL;
+	if (change->verdict == VERDICT_REMOVE)
+		return &change->endpoint;
+	return change->has_was && endpoint_compare(&change->was, &change->endpoint) != 0
+		       ? &change->was
+		       : NULL;
 }
 
 int stale_after(struct arena *arena, const struct verdicts *verdicts, bool reset,
@@ -53,16 +59,23 @@ int stale_after(struct arena *arena, const struct verdicts *verdicts, bool reset
 		return -ENOMEM;
 	for (size_t i = 0; i < verdicts->change_count; i++) {
 		const struct change *change = &verdicts->changes[i];
+		const struct endpoint *gone = leaves(change);
 
-		if (leaves(change) && concerns(&change->listen, reset))
-			add(*ret, ret_count, &change->listen, change->family);
+		if (gone && concerns(&change->listen, reset))
+			(*ret)[(*ret_count)++] = (struct stale){.listen = change->listen,
+								.family = (enum family)gone->family,
+								.endpoint = *gone};
 	}
 	for (size_t i = 0; i < verdicts->service_count; i++) {
 		const struct service_verdict *service = &verdicts->services[i];
+		enum family family = (enum family)service->family;
 
 		/* What was begun before there were rules leads nowhere. */
 		if (service->verdict == VERDICT_ADD && service->listen.protocol == PROTOCOL_UDP)
-			add(*ret, ret_count, &service->listen, service->family);
+			(*ret)[(*ret_count)++] = (struct stale){
+				.listen = service->listen,
+				.family = family,
+				.endpoint = flow_untranslated(&service->listen, family)};
 	}
 	*ret_count = stale_settle(*ret, *ret_count);
 	return 0;
@@ -79,7 +92,10 @@ int stale_of_all(struct arena *arena, const struct observed *observed, bool rese
 		const struct observed_service *service = &observed->services[i];
 
 		if (concerns(&service->listen, reset))
-			add(*ret, ret_count, &service->listen, service->family);
+			(*ret)[(*ret_count)++] = (struct stale){
+				.listen = service->listen,
+				.family = (enum family)service->family,
+				.others = true};
 	}
 	*ret_count = stale_settle(*ret, *ret_count);
 	return 0;
@@ -104,45 +120,76 @@ static const struct ruleset_service *find_service(const struct ruleset *desired,
 	return NULL;
 }
 
+static bool same_port(const struct stale *a, const struct stale *b)
+{
+	return a->family == b->family && listen_compare(&a->listen, &b->listen) == 0;
+}
+
 /* The endpoints to which a port may lead. */
-static int fill_endpoints(struct arena *arena, const struct stale *stale,
-			  const struct standing *standing, const struct ruleset *desired,
-			  struct flow_filter *filter)
+static int find_right(struct arena *arena, const struct stale *stale,
+		      const struct standing *standing, const struct ruleset *desired,
+		      struct endpoint **ret, size_t *ret_count)
 {
 	const struct ruleset_service *service = find_service(desired, &stale->listen);
 	size_t drained = service ? service->drained_count[stale->family] : 0;
-	struct endpoint *endpoints;
 	struct observed view;
 
+	*ret_count = 0;
 	if (standing_view(standing, arena, &stale->listen, 1, &view) < 0)
 		return -ENOMEM;
-	endpoints = arena_array(arena, view.endpoint_count + drained + 1, sizeof(*endpoints));
-	if (!endpoints)
+	*ret = arena_array(arena, view.endpoint_count + drained + 1, sizeof(**ret));
+	if (!*ret)
 		return -ENOMEM;
 	for (size_t i = 0; i < view.endpoint_count; i++) {
 		if (view.endpoints[i].endpoint.family == stale->family)
-			endpoints[filter->count++] = view.endpoints[i].endpoint;
+			(*ret)[(*ret_count)++] = view.endpoints[i].endpoint;
 	}
 	for (size_t i = 0; i < drained; i++)
-		endpoints[filter->count++] = service->drained[stale->family][i];
-	if (stale->listen.protocol == PROTOCOL_TCP)
-		endpoints[filter->count++] = flow_untranslated(&stale->listen, stale->family);
-	filter->endpoints = endpoints;
+		(*ret)[(*ret_count)++] = service->drained[stale->family][i];
 	return 0;
+}
+
+static bool is_among(const struct endpoint *endpoint, const struct endpoint *among, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (endpoint_compare(&among[i], endpoint) == 0)
+			return true;
+	}
+	return false;
 }
 
 int stale_filters(struct arena *arena, const struct stale *stale, size_t count,
 		  const struct standing *standing, const struct ruleset *desired,
-		  struct flow_filter **ret)
+		  struct flow_filter **ret, size_t *ret_count)
 {
+	struct endpoint *right = NULL;
+	size_t right_count = 0;
+
+	*ret_count = 0;
 	*ret = arena_array(arena, count, sizeof(**ret));
 	if (!*ret)
 		return -ENOMEM;
 	for (size_t i = 0; i < count; i++) {
-		(*ret)[i] = (struct flow_filter){
-			.listen = stale[i].listen, .family = stale[i].family, .others = true};
-		if (fill_endpoints(arena, &stale[i], standing, desired, &(*ret)[i]) < 0)
+		struct flow_filter filter = {.listen = stale[i].listen,
+					     .family = stale[i].family,
+					     .others = stale[i].others,
+					     .endpoints = &stale[i].endpoint,
+					     .count = 1};
+
+		if ((i == 0 || !same_port(&stale[i - 1], &stale[i])) &&
+		    find_right(arena, &stale[i], standing, desired, &right, &right_count) < 0)
 			return -ENOMEM;
+		if (!filter.others && is_among(&stale[i].endpoint, right, right_count))
+			continue;
+		if (filter.others) {
+			filter.endpoints = right;
+			filter.count = right_count;
+			/* There is room for one more; it is the last of its port. */
+			if (filter.listen.protocol == PROTOCOL_TCP)
+				right[filter.count++] = flow_untranslated(&filter.listen,
+									  filter.family);
+		}
+		(*ret)[(*ret_count)++] = filter;
 	}
 	return 0;
 }
