@@ -475,6 +475,10 @@ static int commit_table(struct kernel *kernel, const struct verdicts *verdicts, 
 	r = commit_batch(kernel, &ahead, error);
 	if (r < 0)
 		return r;
+	/* Without it nothing would tell of another's transaction in between. */
+	if (kernel->generation == 0)
+		return error_set(error, -EAGAIN, ERROR_CONFLICT,
+				 "the kernel's answer to the transaction was lost");
 	rest.generation = kernel->generation;
 	kernel->generation = 0;
 	rest.chains = chains + ahead.chain_count;

@@ -239,6 +239,7 @@ static void stream_create(struct stream *stream, struct watcher *watcher)
 	TAILQ_REMOVE(&stream->queue, watcher, entry);
 	watcher->queued = false;
 	watcher->id = stream->creating_id = ++stream->last_id;
+	stream->creating_since = stream->watch->counts.revision;
 	stream->creating = watcher;
 	if (!buffer.failed)
 		etcd3_encode_create(&range, watcher->id, &request);

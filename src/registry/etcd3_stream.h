@@ -43,6 +43,7 @@ struct stream {
 	struct watcher *creating;
 	void *by_id; /* of tsearch(3) */
 	uint64_t last_id, creating_id;
+	uint64_t creating_since; /* the newest revision known when that was asked for */
 	size_t host;
 	unsigned failures;
 	unsigned token_serial; /* of the token that it was opened with */

@@ -21,9 +21,10 @@
  *   refused: forbidden  two watchers; if it was of two, the service fails
  *   cancelled           otherwise: the service fails, and is tried again
  *
- * A member that lags behind has a lower revision than what is known, as has a
- * cluster that was restored. Everything is read anew then, once a stream; the
- * reads, which are linearizable, tell the two apart (watch_read.c).
+ * A member that lags behind has a lower revision than what was known when the
+ * watcher was asked for, as has a cluster that was restored. Everything is read
+ * anew then, once a stream; the reads, which are linearizable, tell the two
+ * apart (watch_read.c).
  *
  * Most of these may end the stream, and with it the numbers of all watchers.
  */
@@ -105,7 +106,8 @@ static bool check_past(struct stream *stream, const struct registry_position *po
 		etcd3_stream_fail(stream, -ESTALE, "it is of another cluster than what is known");
 		return false;
 	}
-	if (position->revision < watch->counts.revision && !stream->suspected) {
+	/* Events that overtook the answer are newer than it, and tell nothing. */
+	if (position->revision < stream->creating_since && !stream->suspected) {
 		stream->suspected = true;
 		registry_watch_resync(watch);
 	}
