@@ -365,6 +365,35 @@ static void test_watch_of_services_added_together_reads_once_and_creates_in_turn
 	expect_requests(fixture, "cancel\n");
 }
 
+/* Its header is older than events that came before it, and no member lags behind. */
+static void test_watch_of_a_create_overtaken_by_events_reads_nothing_more(void **state)
+{
+	struct fixture *fixture = *state;
+	struct registry_counts counts;
+	uint64_t first;
+
+	open_watch(fixture, false);
+	fixture->hold_creates = true;
+	assert_int_equal(registry_watch_add(fixture->watch, "/s"), 0);
+	assert_int_equal(registry_watch_add(fixture->watch, "/t"), 0);
+	expect(fixture, "/s whole @2\n/t whole @2\n");
+	expect_requests(fixture, "create from 3\n");
+	first = fixture->last_id;
+	stream_says_of(fixture, first, "\"created\":true");
+	expect_requests(fixture, "create from 3\n");
+	fixture->revision = 90;
+	stream_says_of(fixture, first, "\"events\":[" PUT(KEY_A, TWO, "90") "]");
+	expect(fixture, "live\n/s @90 +/s/a=2\n");
+	fixture->revision = 80;
+	stream_says_of(fixture, fixture->last_id, "\"created\":true");
+	fixture->revision = 91;
+	stream_says_of(fixture, first, "\"events\":[" PUT(KEY_A, ONE, "91") "]");
+	expect(fixture, "/s @91 +/s/a=1\n");
+	registry_watch_counts(fixture->watch, &counts);
+	assert_int_equal(counts.reads, 1);
+	assert_int_equal(fixture->streams, 1);
+}
+
 static void test_watch_of_a_lost_stream_resumes_where_it_stopped(void **state)
 {
 	struct fixture *fixture = *state;
@@ -697,6 +726,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		TEST(test_watch_of_a_service_tells_it_whole_and_then_its_events),
 		TEST(test_watch_of_services_added_together_reads_once_and_creates_in_turn),
+		TEST(test_watch_of_a_create_overtaken_by_events_reads_nothing_more),
 		TEST(test_watch_of_a_lost_stream_resumes_where_it_stopped),
 		TEST(test_watch_of_an_event_cut_off_tells_it_once_it_is_whole),
 		TEST(test_watch_of_fragments_tells_them_when_the_last_is_there),

@@ -114,11 +114,6 @@ static int desire_part(struct arena *arena, struct target *target, struct rulese
 	return 0;
 }
 
-static bool is_empty(const struct verdicts *verdicts)
-{
-	return !verdicts_have_batch(verdicts) && !verdicts->localnet_set && !verdicts->route_count;
-}
-
 static void log_changes(const struct target *target, const struct verdicts *verdicts)
 {
 	char listen[ENDPOINT_TEXT_MAX], endpoint[ENDPOINT_TEXT_MAX];
@@ -204,7 +199,7 @@ static int sync_part(struct target *target, struct arena *arena, struct error *e
 	observed.generation = target->generation;
 	if (plan_make(arena, &desired, &observed, PLAN_PART, &verdicts) < 0)
 		return error_no_memory(error);
-	return is_empty(&verdicts) ? 0 : commit(target, arena, &verdicts, error);
+	return verdicts_are_empty(&verdicts) ? 0 : commit(target, arena, &verdicts, error);
 }
 
 /* Reads, plans and commits once. */
@@ -222,7 +217,7 @@ static int try_whole(struct target *target, const struct ruleset *desired, struc
 	if (plan_make(arena, desired, &observed, flags, &verdicts) < 0 ||
 	    standing_take(target->standing, &observed) < 0)
 		return error_no_memory(error);
-	if (is_empty(&verdicts)) {
+	if (verdicts_are_empty(&verdicts)) {
 		target->generation = observed.generation;
 		return 0;
 	}
@@ -285,7 +280,7 @@ int sync_flush(struct target *target, struct error *error)
 			continue;
 		if (plan_flush(arena, &observed, &verdicts) < 0)
 			return error_no_memory(error);
-		if (!is_empty(&verdicts))
+		if (!verdicts_are_empty(&verdicts))
 			r = kernel_commit(target->kernel, &verdicts, error);
 	}
 	return r;

@@ -66,18 +66,13 @@ static int plan(const struct run *run, struct attempt *attempt, unsigned flags, 
 	return code < 0 ? error_no_memory(error) : 0;
 }
 
-static bool is_empty(const struct verdicts *verdicts)
-{
-	return !verdicts_have_batch(verdicts) && !verdicts->localnet_set && !verdicts->route_count;
-}
-
 static int look(const struct run *run, struct attempt *attempt, struct error *error)
 {
 	int code = kernel_read(run->kernel, attempt->arena, &attempt->observed, error);
 
 	if (code == 0)
 		code = plan(run, attempt, 0, error);
-	if (code < 0 || !run->rebuild || is_empty(&attempt->verdicts))
+	if (code < 0 || !run->rebuild || verdicts_are_empty(&attempt->verdicts))
 		return code;
 	/* The batch went in, then: what was refused is a sysctl or a route. */
 	if (!verdicts_have_batch(&attempt->verdicts)) {
@@ -112,13 +107,13 @@ static int try_once(struct run *run, struct sync_result *ret, bool *ret_refused,
 	code = look(run, &attempt, error);
 	if (code < 0)
 		return code;
-	if (run->lost.arena && is_empty(&attempt.verdicts)) {
+	if (run->lost.arena && verdicts_are_empty(&attempt.verdicts)) {
 		*ret = run->lost;
 		run->lost = (struct sync_result){0};
 		return 0;
 	}
 	sync_result_done(&run->lost);
-	if (!run->sync->only_plan && !is_empty(&attempt.verdicts))
+	if (!run->sync->only_plan && !verdicts_are_empty(&attempt.verdicts))
 		code = kernel_commit(run->kernel, &attempt.verdicts, error);
 	if (code == 0)
 		give(&attempt, ret);

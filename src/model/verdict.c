@@ -21,3 +21,8 @@ bool verdicts_have_batch(const struct verdicts *verdicts)
 	       verdicts->set_count || verdicts->service_count || verdicts->endpoint_count ||
 	       verdicts->unavailable_count || verdicts->stray_count;
 }
+
+bool verdicts_are_empty(const struct verdicts *verdicts)
+{
+	return !verdicts_have_batch(verdicts) && !verdicts->localnet_set && !verdicts->route_count;
+}

@@ -11,11 +11,13 @@
  *     kernel ------------------------------> observed ruleset -----+
  *
  * Everything runs on one loop. What happens outside only marks namespaces as
- * dirty; at the end of the wake-up each dirty one is read, planned and
- * committed once, whatever the number of events.
+ * dirty; at the end of the wake-up each dirty one is planned and committed once,
+ * whatever the number of events: a part of it, from what is remembered of it, or
+ * the whole, read anew.
  *
- * The agent keeps no state of its own: what stands in the kernel is the truth,
- * and it may be killed at any instant.
+ * The agent keeps no state on disk: what stands in the kernel is the truth, what
+ * is remembered of that is given up as soon as it may not be so, and the agent
+ * may be killed at any instant.
  */
 
 #include <stdbool.h>

@@ -117,4 +117,7 @@ struct verdicts {
 /* Whether anything is to be sent in an nftables batch. */
 bool verdicts_have_batch(const struct verdicts *verdicts);
 
+/* Whether there is nothing to commit: all is as it should be. */
+bool verdicts_are_empty(const struct verdicts *verdicts);
+
 #endif
