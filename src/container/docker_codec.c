@@ -11,6 +11,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "dragoman/base/json.h"
 #include "dragoman/base/log.h"
 #include "dragoman/base/text.h"
 
@@ -61,12 +62,11 @@ static int wrong(struct error *error, const char *format, ...)
 static int parse(const char *body, size_t length, json_t **ret, struct error *error)
 {
 	char start[QUOTE_MAX];
-	json_error_t reason;
+	int code = json_read(body, length, JSON_ALLOW_NUL, ret, NULL);
 
-	*ret = json_loadb(body, length, JSON_ALLOW_NUL, &reason);
-	if (*ret)
+	if (code == 0)
 		return 0;
-	if (json_error_code(&reason) == json_error_out_of_memory)
+	if (code == -ENOMEM)
 		return error_no_memory(error);
 	return wrong(error, "answer is not JSON (starts with \"%s\")",
 		     text_printable(start, sizeof(start), body,
