@@ -219,6 +219,8 @@ static int read_stream(void *user, struct error *error)
 		assert_int_equal(more, -ENOMEM);
 		return error_no_memory(error);
 	}
+	if (!list.items)
+		fail();
 	assert_int_equal(list.count, 2);
 	assert_string_equal(list.items[0].document.value, "two");
 	assert_true(list.items[1].removed);
@@ -246,8 +248,10 @@ static int read_etcd2(void *user, struct error *error)
 	if (r == 0)
 		r = etcd2_decode_event(event, sizeof(event) - 1, "/services/app", &changes, &index,
 				       &more, error);
-	if (r < 0)
+	if (r != 0)
 		return r;
+	if (!list.items || !changes.items)
+		fail();
 	assert_int_equal(list.count, 1);
 	assert_string_equal(list.items[0].value, LONG);
 	assert_int_equal(changes.count, 1);
@@ -269,8 +273,10 @@ static int read_file(void *user, struct error *error)
 		r = file_decode(data, sizeof(data) - 1, &list, error);
 	if (r == 0 && file_select(&list, "/services/app/b", &some) < 0)
 		r = error_no_memory(error);
-	if (r < 0)
+	if (r != 0)
 		return r;
+	if (!list.items)
+		fail();
 	assert_int_equal(list.count, 2);
 	assert_string_equal(list.items[0].key, "/services/app/a");
 	assert_string_equal(list.items[0].value, "{\"host\":\"10.0.0.1\",\"port\":1000.0}");
@@ -308,7 +314,7 @@ static int read_engine(void *user, struct error *error)
 		r = arena ? docker_decode_container(inspect, sizeof(inspect) - 1, arena, &container,
 						    error)
 			  : error_no_memory(error);
-	if (r < 0)
+	if (r != 0)
 		return r;
 	assert_string_equal(id.text, ID);
 	assert_int_equal(count, 1);
@@ -388,7 +394,7 @@ static int mumble(void *user, struct error *error)
 
 static void test_memory_tests_would_see_a_leak_and_a_wrong_word(void **state)
 {
-	unsigned long count;
+	unsigned long count = 0;
 	struct error error;
 
 	(void)state;

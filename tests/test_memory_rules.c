@@ -12,11 +12,15 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 
+#include "../src/cmd/sync.h"
 #include "../src/kernel/encode.h"
+#include "dragoman/kernel/flows.h"
+#include "dragoman/kernel/monitor.h"
 #include "dragoman/model/standing.h"
 #include "dragoman/plan/plan.h"
 #include "dragoman/plan/stale.h"
 #include "dump.h"
+#include "kernel_lab.h"
 #include "plan_model.h"
 
 /* --- Rules -------------------------------------------------------------------------- */
@@ -153,6 +157,81 @@ static int rules_end(void **state)
 	return 0;
 }
 
+/* --- The kernel -------------------------------------------------------------------------- */
+
+struct place {
+	struct lab *lab;
+	struct ruleset a, b;
+	struct netns netns;
+};
+
+static bool stands(struct lab *lab, const struct ruleset *desired)
+{
+	lab_plan(lab, desired);
+	return lab_is_empty(&lab->verdicts);
+}
+
+/* One of the two rulesets takes the place of the other: whole, or not at all. */
+static int replace(void *user, struct error *error)
+{
+	const struct deadline deadline = deadline_start(UINT64_C(20000000000));
+	struct sync_result result = {0};
+	struct place *place = user;
+	struct sync sync = {.netns = &place->netns, .deadline = &deadline};
+	const struct ruleset *old;
+	bool was = exhaust_pause();
+	int r;
+
+	old = stands(place->lab, &place->a) ? &place->a : &place->b;
+	sync.desired = old == &place->a ? &place->b : &place->a;
+	exhaust_go_on(was);
+	r = sync_run(&sync, &result, error);
+	sync_result_done(&result);
+	was = exhaust_pause();
+	/* The table may be done when memory is out, and the rest is said not to be. */
+	if (!stands(place->lab, sync.desired))
+		assert_true(r < 0 && stands(place->lab, old));
+	exhaust_go_on(was);
+	return r;
+}
+
+static void on_news(const struct kernel_news *news, void *user)
+{
+	(void)news;
+	(void)user;
+}
+
+static int watch(void *user, struct error *error)
+{
+	const struct place *place = user;
+	CLEANUP(loop_freep) struct loop *loop = NULL;
+	CLEANUP(kernel_closep) struct kernel *kernel = NULL;
+	CLEANUP(kernel_monitor_closep) struct kernel_monitor *monitor = NULL;
+	int r = loop_new(&loop);
+
+	if (r < 0)
+		return error_no_memory(error);
+	r = kernel_open(&place->netns, &kernel, error);
+	if (r == 0)
+		r = kernel_monitor_open(loop, &place->netns, kernel, on_news, NULL, &monitor,
+					error);
+	return r;
+}
+
+static int sweep(void *user, struct error *error)
+{
+	const struct endpoint gone = model_endpoint(FAMILY_IPV4, 0);
+	const struct flow_filter filters[] = {
+		{.listen = {PROTOCOL_UDP, 53}, .endpoints = &gone, .count = 1},
+		{.listen = {PROTOCOL_TCP, 80}, .endpoints = &gone, .count = 1},
+	};
+	const struct place *place = user;
+	CLEANUP(flows_closep) struct flows *flows = NULL;
+	int r = flows_open(&place->netns, filters, ARRAY_SIZE(filters), &flows, error);
+
+	return r < 0 ? r : flows_sweep(flows, error);
+}
+
 /* --- Tests ---------------------------------------------------------------------------- */
 
 static void test_memory_exhausted_while_rules_are_planned_says_so(void **state)
@@ -182,6 +261,35 @@ static void test_memory_exhausted_while_a_dump_is_read_is_no_foreign_table(void 
 	SURVIVES(decode, &batch);
 }
 
+static void place_begin(struct place *place, struct lab *lab)
+{
+	*place = (struct place){.lab = lab, .netns = NETNS_NONE};
+	place->a = lab_service(lab, FAMILY_IPV4, 3);
+	place->b = lab_service(lab, FAMILY_IPV6, 2);
+	place->b.services[0].listen.port = 81;
+	lab_sync(lab, &place->b);
+	assert_int_equal(netns_open("/proc/self/ns/net", &place->netns, &lab->error), 0);
+}
+
+static void test_memory_exhausted_while_rules_are_committed_leaves_old_or_new(void **state)
+{
+	struct place place;
+
+	place_begin(&place, *state);
+	SURVIVES(replace, &place);
+	netns_done(&place.netns);
+}
+
+static void test_memory_exhausted_while_a_namespace_is_opened_leaves_nothing_open(void **state)
+{
+	struct place place;
+
+	place_begin(&place, *state);
+	SURVIVES(watch, &place);
+	SURVIVES(sweep, &place);
+	netns_done(&place.netns);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -191,7 +299,10 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			test_memory_exhausted_while_a_dump_is_read_is_no_foreign_table, rules_begin,
 			rules_end),
+		lab_test(test_memory_exhausted_while_rules_are_committed_leaves_old_or_new),
+		lab_test(test_memory_exhausted_while_a_namespace_is_opened_leaves_nothing_open),
 	};
 
-	return cmocka_run_group_tests_name("memory of rules", tests, NULL, NULL);
+	return cmocka_run_group_tests_name("memory of rules", tests, lab_group_begin,
+					   lab_group_end);
 }
