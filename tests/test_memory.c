@@ -24,6 +24,11 @@
 #include "dragoman/base/json_stream.h"
 #include "dragoman/model/service.h"
 
+static int wrong_result(struct error *error)
+{
+	return error_set(error, -EINVAL, ERROR_INVALID, "what came of it is wrong");
+}
+
 /* --- What users write ------------------------------------------------------------- */
 
 static int read_descriptors(void *user, struct error *error)
@@ -219,9 +224,8 @@ static int read_stream(void *user, struct error *error)
 		assert_int_equal(more, -ENOMEM);
 		return error_no_memory(error);
 	}
-	if (!list.items)
-		fail();
-	assert_int_equal(list.count, 2);
+	if (!list.items || list.count != 2)
+		return wrong_result(error);
 	assert_string_equal(list.items[0].document.value, "two");
 	assert_true(list.items[1].removed);
 	return 0;
@@ -250,9 +254,8 @@ static int read_etcd2(void *user, struct error *error)
 				       &more, error);
 	if (r != 0)
 		return r;
-	if (!list.items || !changes.items)
-		fail();
-	assert_int_equal(list.count, 1);
+	if (!list.items || !changes.items || list.count != 1)
+		return wrong_result(error);
 	assert_string_equal(list.items[0].value, LONG);
 	assert_int_equal(changes.count, 1);
 	assert_string_equal(changes.items[0].document.value, LONG);
@@ -275,9 +278,8 @@ static int read_file(void *user, struct error *error)
 		r = error_no_memory(error);
 	if (r != 0)
 		return r;
-	if (!list.items)
-		fail();
-	assert_int_equal(list.count, 2);
+	if (!list.items || list.count != 2)
+		return wrong_result(error);
 	assert_string_equal(list.items[0].key, "/services/app/a");
 	assert_string_equal(list.items[0].value, "{\"host\":\"10.0.0.1\",\"port\":1000.0}");
 	assert_int_equal(some.count, 1);
@@ -302,8 +304,8 @@ static int read_engine(void *user, struct error *error)
 		"\"Config\":{\"Labels\":null,\"Env\":[\"BACKEND_A=" LONG ";1\",\"PATH=/bin\"]}}";
 	CLEANUP(arena_freep) struct arena *arena = arena_new();
 	CLEANUP(memory_free) struct docker_id *ids = NULL;
-	struct docker_container container;
-	struct docker_id id;
+	struct docker_container container = {0};
+	struct docker_id id = {0};
 	size_t count = 0;
 	int r = docker_decode_event(event, sizeof(event) - 1, &id, error);
 
