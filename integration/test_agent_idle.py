@@ -15,6 +15,8 @@ from lab.processes import Process
 from lab.registries import REGISTRIES
 from lab.waiting import wait_until
 
+pytestmark = pytest.mark.alone
+
 # By hand: DRAGOMAN_IDLE_SECONDS=60 DRAGOMAN_IDLE_CONTAINERS=100.
 SECONDS = float(os.environ.get("DRAGOMAN_IDLE_SECONDS", "10"))
 CONTAINERS = int(os.environ.get("DRAGOMAN_IDLE_CONTAINERS", "15"))
