@@ -54,7 +54,7 @@ TEST_SUPPORT := $(filter-out $(TEST_SOURCES),$(sort $(wildcard tests/*.c)))
 FUZZ_SOURCES := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 PROBE_SOURCES := $(sort $(wildcard integration/*.c))
 C_SOURCES    := $(wildcard src/main.c) $(SOURCES) $(TEST_SOURCES) $(TEST_SUPPORT) $(FUZZ_SOURCES) $(PROBE_SOURCES)
-SCRIPTS      := $(sort $(wildcard contrib/check contrib/demo contrib/ensure-packages contrib/run-tests .ci/run))
+SCRIPTS      := $(sort $(wildcard contrib/check contrib/demo contrib/ensure-packages contrib/run-tests contrib/run-integration .ci/run))
 MANUALS      := contrib/man/dragoman.8
 SERVICES     := contrib/systemd/dragoman.service
 
@@ -235,7 +235,7 @@ DRAGOMAN ?= $(PROGRAM)
 integration: all probes sanitized
 	$(Q)DRAGOMAN='$(abspath $(DRAGOMAN))' DRAGOMAN_PROBES='$(abspath $(BUILD)/integration)' \
 		DRAGOMAN_SANITIZED='$(abspath $(BUILD)/sanitize/dragoman)' \
-		$(PYTHON) -B -m pytest -p no:cacheprovider $(PYTEST_FLAGS) integration
+		PYTHON='$(PYTHON)' contrib/run-integration $(if $(RESULTS),-r '$(RESULTS)') $(PYTEST_FLAGS)
 
 # Freed memory that ASan keeps would count where memory is measured.
 .PHONY: integration-sanitize

@@ -61,7 +61,7 @@ def test_isolation_forged_ipv4_never_arrives(reconciled, neighbour):
     for _ in range(3):
         assert neighbour.attack() == NOTHING4
     guarded = nft.listing(reconciled, "chain", "inet", "dragoman", "guard")
-    assert guarded.count("drop") == 2
+    assert guarded.count("drop") == 5
 
 
 def test_isolation_forged_ipv4_arrives_without_the_guard(reconciled, neighbour):

@@ -63,6 +63,18 @@ void metrics_error(struct agent *agent, const struct error *error)
 	world.errors++;
 }
 
+void documents_look(struct agent *agent, struct subscription *subscription)
+{
+	(void)agent;
+	(void)subscription;
+}
+
+void documents_forget(struct agent *agent, struct subscription *subscription)
+{
+	(void)agent;
+	(void)subscription;
+}
+
 void agent_arm_resync(struct agent *agent)
 {
 	(void)agent;

@@ -37,6 +37,11 @@ struct subscription {
 	bool spared;  /* the registry came back without it: what is known stays, for a while */
 	bool resync;  /* the next whole answer is one of the resync */
 	char *reason; /* of failed; or NULL */
+
+	/* Documents that nobody can use: how many there are, and how many were told of. */
+	size_t unusable, unusable_told;
+	bool is_untold;
+	TAILQ_ENTRY(subscription) of_untold;
 };
 
 struct backend {
@@ -126,6 +131,7 @@ struct metrics {
 	uint64_t resync_changes;
 	uint64_t flows_removed, sockets_closed;
 	uint64_t errors[4]; /* by enum error_class */
+	uint64_t documents_rejected;
 	uint64_t buckets[HISTOGRAM_BUCKETS + 1];
 	double seconds; /* the histogram's sum */
 	uint64_t observations;
@@ -151,6 +157,9 @@ struct agent {
 	struct loop_source *on_names;
 	struct subscription **subscriptions; /* by key */
 	size_t subscription_count, subscription_capacity;
+	TAILQ_HEAD(, subscription) untold;
+	struct loop_source *complain; /* about their documents */
+	uint64_t complained;          /* when; 0: never */
 	bool ready;
 	void (*on_ready)(void *user);
 	void *on_ready_user;
@@ -168,6 +177,11 @@ void subscriptions_resync(struct agent *agent);
 /* Whether what is known of it may be out of date, and stays. */
 bool subscription_is_held(const struct agent *agent, const struct subscription *subscription);
 void subscriptions_free(struct agent *agent);
+
+/* documents.c: the documents of a service may have changed; it is about to go; the timer. */
+void documents_look(struct agent *agent, struct subscription *subscription);
+void documents_forget(struct agent *agent, struct subscription *subscription);
+void documents_complain(struct agent *agent);
 
 /* members.c */
 void member_running(struct agent *agent, const struct container *container);
