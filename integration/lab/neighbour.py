@@ -10,7 +10,9 @@ _HERE = pathlib.Path(__file__).parent
 
 
 def mac_address(namespace, device):
-    return json.loads(namespace.ip("-j", "link", "show", device).stdout)[0]["address"]
+    """All zeros where it has none."""
+    found = json.loads(namespace.ip("-j", "link", "show", device).stdout)[0]
+    return found.get("address", "00:00:00:00:00:00")
 
 
 def _text(frame):
