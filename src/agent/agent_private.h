@@ -34,7 +34,14 @@ struct subscription {
 	LIST_HEAD(, backend) users;
 	bool known;   /* it was told whole at least once */
 	bool failed;  /* the last read failed: what is known stays */
+	bool spared;  /* the registry came back without it: what is known stays, for a while */
+	bool resync;  /* the next whole answer is one of the resync */
 	char *reason; /* of failed; or NULL */
+
+	/* Documents that nobody can use: how many there are, and how many were told of. */
+	size_t unusable, unusable_told;
+	bool is_untold;
+	TAILQ_ENTRY(subscription) of_untold;
 };
 
 struct backend {
@@ -121,8 +128,10 @@ enum { HISTOGRAM_BUCKETS = 12 };
 
 struct metrics {
 	uint64_t container_events, commits, adds, replaces, removes, repairs, reads;
+	uint64_t resync_changes;
 	uint64_t flows_removed, sockets_closed;
 	uint64_t errors[4]; /* by enum error_class */
+	uint64_t documents_rejected;
 	uint64_t buckets[HISTOGRAM_BUCKETS + 1];
 	double seconds; /* the histogram's sum */
 	uint64_t observations;
@@ -148,6 +157,9 @@ struct agent {
 	struct loop_source *on_names;
 	struct subscription **subscriptions; /* by key */
 	size_t subscription_count, subscription_capacity;
+	TAILQ_HEAD(, subscription) untold;
+	struct loop_source *complain; /* about their documents */
+	uint64_t complained;          /* when; 0: never */
 	bool ready;
 	void (*on_ready)(void *user);
 	void *on_ready_user;
@@ -160,7 +172,16 @@ void subscription_leave(struct agent *agent, struct backend *backend);
 /* Its place among agent->subscriptions. */
 size_t subscription_position(const struct agent *agent, const struct subscription *subscription);
 void subscriptions_update(struct agent *agent, const struct registry_update *update);
+/* All of them are about to be read anew: what is told then is believed. */
+void subscriptions_resync(struct agent *agent);
+/* Whether what is known of it may be out of date, and stays. */
+bool subscription_is_held(const struct agent *agent, const struct subscription *subscription);
 void subscriptions_free(struct agent *agent);
+
+/* documents.c: the documents of a service may have changed; it is about to go; the timer. */
+void documents_look(struct agent *agent, struct subscription *subscription);
+void documents_forget(struct agent *agent, struct subscription *subscription);
+void documents_complain(struct agent *agent);
 
 /* members.c */
 void member_running(struct agent *agent, const struct container *container);
@@ -224,6 +245,8 @@ uint64_t snapshot_connections(const struct snapshot *snapshot, const struct list
 
 /* agent.c: the registry has been out of reach for longer than the resync interval. */
 bool agent_is_held(const struct agent *agent);
+/* The next resync is a whole interval away. */
+void agent_arm_resync(struct agent *agent);
 
 /* metrics.c */
 void metrics_error(struct agent *agent, const struct error *error);

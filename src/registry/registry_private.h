@@ -22,9 +22,11 @@
 #include "registry_url.h"
 
 enum {
-	SERVICE_DOCUMENTS_MAX = 65536,        /* documents of one service */
+	SERVICE_DOCUMENTS_MAX = 256 * 1024,   /* documents of one service */
 	SERVICE_BYTES_MAX = 64 * 1024 * 1024, /* keys and values of one service */
 	ANSWER_BYTES_MAX = 16 * 1024 * 1024,  /* body of one HTTP answer */
+	TREE_BYTES_MAX = 64 * 1024 * 1024,    /* of one that is a whole service */
+	KEY_BYTES_MAX = 16 * 1024,            /* of a key that are kept */
 	FILE_BYTES_MAX = 64 * 1024 * 1024,    /* the file of a file registry */
 	PASSWORD_FILE_MAX = 64 * 1024,
 };
@@ -37,10 +39,16 @@ struct document_list {
 	size_t bytes;
 };
 
-/* Copies key and value; a NUL byte in the key becomes "\x00". Returns 0 or -ENOMEM. */
+/*
+ * Copies key and value, but for a value of more than DOCUMENT_MAX bytes; a NUL
+ * byte in the key becomes "\x00". Returns 0 or -ENOMEM.
+ */
 int document_list_add(struct document_list *list, const char *key, size_t key_length,
 		      const char *value, size_t value_length);
-/* The key as documents have it, in the arena; NULL when memory is exhausted. */
+/*
+ * The key as documents have it, in the arena: of more than KEY_BYTES_MAX bytes
+ * the first so many, and a hash. NULL when memory is exhausted.
+ */
 char *document_key(struct arena *arena, const char *key, size_t length);
 /* Forgets the documents from count on. */
 void document_list_cut(struct document_list *list, size_t count);
@@ -75,6 +83,7 @@ struct registry {
 	char *user, *password; /* or NULL */
 	char *token;           /* of etcd v3's authentication; NULL: none yet */
 	unsigned token_serial; /* counts the tokens there were */
+	uint64_t cluster;      /* what a watch knows is of that one; 0: none yet */
 	LIST_HEAD(, registry_read) reads;
 };
 
@@ -101,7 +110,19 @@ struct registry_read {
 	registry_done_function *on_done;
 	void *user;
 	bool calling, cancelled;
+	/* Some host was of another cluster; no host that answers is of the known one. */
+	bool has_foreign, takes_foreign;
 };
+
+/*
+ * Whether an answer is of another cluster than what is known, with error set.
+ * Then the next host is asked: one that was set up anew, alone, knows nothing
+ * that counts. Where every host was asked, and the exchange failed,
+ * read_takes_foreign() says whether to ask again, for any answer there is.
+ */
+bool read_is_foreign(struct registry_read *read, const struct registry_position *position,
+		     struct error *error);
+bool read_takes_foreign(struct registry_read *read);
 
 /* Once for each index. Takes the list. */
 void read_answer(struct registry_read *read, size_t index, struct document_list *list,
