@@ -15,9 +15,11 @@ VERSION    := 0.1.0
 ifeq ($(origin CC),default)
 CC := gcc
 endif
-CLANG        ?= clang
-CLANG_TIDY   ?= clang-tidy
-CLANG_FORMAT ?= clang-format
+CLANG         ?= clang
+CLANG_TIDY    ?= clang-tidy
+LLVM_COV      ?= llvm-cov
+LLVM_PROFDATA ?= llvm-profdata
+CLANG_FORMAT  ?= clang-format
 # Debian's own Python: the one that the package python3-pytest belongs to.
 PYTHON       ?= /usr/bin/python3
 PYTEST_FLAGS ?=
@@ -54,7 +56,7 @@ TEST_SUPPORT := $(filter-out $(TEST_SOURCES),$(sort $(wildcard tests/*.c)))
 FUZZ_SOURCES := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 PROBE_SOURCES := $(sort $(wildcard integration/*.c))
 C_SOURCES    := $(wildcard src/main.c) $(SOURCES) $(TEST_SOURCES) $(TEST_SUPPORT) $(FUZZ_SOURCES) $(PROBE_SOURCES)
-SCRIPTS      := $(sort $(wildcard contrib/check contrib/demo contrib/ensure-packages contrib/run-tests .ci/run))
+SCRIPTS      := $(sort $(wildcard contrib/check contrib/demo contrib/ensure-packages contrib/run-tests contrib/run-integration .ci/run))
 MANUALS      := contrib/man/dragoman.8
 SERVICES     := contrib/systemd/dragoman.service
 
@@ -81,7 +83,7 @@ help:
 	'                 make integration-sanitize: the same under ASan and UBSan' \
 	'make fuzz        each fuzzer for SECONDS=60, with clang' \
 	'make valgrind    unit tests under valgrind' \
-	'make cover       unit test coverage, with gcov' \
+	'make cover       which lines unit and integration tests run (as root; needs llvm)' \
 	'make tidy format format-check headers layers manual scripts services   one of them' \
 	'make install     to $$(DESTDIR)$$(PREFIX); make uninstall' \
 	'make clean       remove $$(BUILD)' \
@@ -235,7 +237,7 @@ DRAGOMAN ?= $(PROGRAM)
 integration: all probes sanitized
 	$(Q)DRAGOMAN='$(abspath $(DRAGOMAN))' DRAGOMAN_PROBES='$(abspath $(BUILD)/integration)' \
 		DRAGOMAN_SANITIZED='$(abspath $(BUILD)/sanitize/dragoman)' \
-		$(PYTHON) -B -m pytest -p no:cacheprovider $(PYTEST_FLAGS) integration
+		PYTHON='$(PYTHON)' contrib/run-integration $(if $(RESULTS),-r '$(RESULTS)') $(PYTEST_FLAGS)
 
 # Freed memory that ASan keeps would count where memory is measured.
 .PHONY: integration-sanitize
@@ -261,12 +263,24 @@ fuzz: $(FUZZERS)
 			-artifact_prefix=$(BUILD)/corpus/$$f- $(BUILD)/corpus/$$f $$seeds; \
 	done
 
+# Which lines of src the unit and the integration tests run together. Counters in mapped files
+# (%c): they stay after kill -9, and writing them is no system call that the filter would see.
+COVER       := $(BUILD)/cover
+COVER_FLAGS := -O0 -g -fprofile-instr-generate -fcoverage-mapping -mllvm -runtime-counter-relocation \
+	-Wno-unused-command-line-argument
 .PHONY: cover
 cover:
-	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/cover HARDENING= CFLAGS='-O0 -g --coverage' tests
-	$(Q)contrib/run-tests $(TESTS:$(BUILD)/%=$(BUILD)/cover/%)
-	$(Q)cd $(BUILD)/cover && gcov -n $(OBJECTS:$(BUILD)/%.o=%.gcno) | awk \
-		"/^File 'src/ { file = \$$2 } /^Lines executed/ && file { print \$$0, file; file = \"\" }"
+	$(Q)$(MAKE) --no-print-directory BUILD=$(COVER) CC=$(CLANG) HARDENING= CFLAGS='$(COVER_FLAGS)' all tests
+	$(Q)rm -rf $(COVER)/profile && mkdir -p $(COVER)/profile
+	$(Q)export LLVM_PROFILE_FILE='$(abspath $(COVER))/profile/%c%m.profraw'; \
+		contrib/run-tests $(TESTS:$(BUILD)/%=$(COVER)/%); \
+		$(MAKE) --no-print-directory DRAGOMAN=$(COVER)/dragoman integration
+	$(Q)$(LLVM_PROFDATA) merge -o $(COVER)/profile/all $(COVER)/profile/*.profraw
+	$(Q)$(LLVM_COV) show --show-branches=count -instr-profile=$(COVER)/profile/all $(COVER)/dragoman src \
+		$(TESTS:$(BUILD)/%=-object $(COVER)/%) >$(COVER)/lines
+	$(Q)$(LLVM_COV) report -instr-profile=$(COVER)/profile/all $(COVER)/dragoman src \
+		$(TESTS:$(BUILD)/%=-object $(COVER)/%) --show-region-summary=false --show-branch-summary=false
+	@echo '  COVER    each line with its count: $(COVER)/lines'
 
 # --- Installing -------------------------------------------------------------
 

@@ -19,6 +19,11 @@ from lab.podman import Podman
 from lab.releases import Releases
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "alone: measures time, or looks at the whole host: nothing "
+                                       "else runs meanwhile (contrib/run-integration)")
+
+
 def pytest_sessionstart(session):
     if os.geteuid() != 0:
         pytest.exit("integration tests make network namespaces: run them as root", 2)

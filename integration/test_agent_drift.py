@@ -17,6 +17,8 @@ from lab.probes import probe
 from lab.traffic import serve
 from lab.waiting import wait_until
 
+pytestmark = pytest.mark.alone
+
 # At least 200, of each sort as many; more by hand.
 TRIALS = int(os.environ.get("DRAGOMAN_DRIFT_TRIALS", "200"))
 SORTS = ("flush-ruleset", "delete-table", "delete-element", "delete-slot", "flush-chain")

@@ -202,6 +202,7 @@ def test_agent_started_again_sends_no_batch_to_containers(etcd, run, docker, end
         assert agent.metric("namespaces") == 3 and agent.metric("commits_total") == 0
 
 
+@pytest.mark.alone
 def test_agent_started_again_applies_within_a_second_what_changed(etcd, run, container):
     """The median of twenty: the machine may be busy with something else."""
     with Connection(etcd) as registry:

@@ -20,6 +20,8 @@ from lab.events import Arrivals
 from lab.waiting import wait_until
 from lab.writers import Beat, Churn, Connection
 
+pytestmark = pytest.mark.alone
+
 CHANGES = int(os.environ.get("DRAGOMAN_CHANGES", "10000"))
 MEASURED = int(os.environ.get("DRAGOMAN_MEASURED", "200"))
 SECOND = 10**9

@@ -10,6 +10,8 @@ import pytest
 from lab.processes import Process
 from lab.waiting import wait_until
 
+pytestmark = pytest.mark.alone
+
 ROOT = pathlib.Path(__file__).parent.parent
 
 

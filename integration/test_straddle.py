@@ -12,6 +12,9 @@ import json
 import os
 import pathlib
 
+import pytest
+
+pytestmark = pytest.mark.alone
 
 PROBES = pathlib.Path(os.environ.get(
     "DRAGOMAN_PROBES", pathlib.Path(__file__).resolve().parents[1] / "build" / "integration"))

@@ -176,6 +176,7 @@ def test_watch_resync_tells_everything_whole(registry, follow):
     assert all(update["whole"] for update in follower.updates)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("api", ["v3", "v2"])
 def test_watch_event_arrives_within_50_ms(each_etcd, follow, api):
     """The first one within a second: etcd's gateway may keep back a stream's first 256 KiB."""

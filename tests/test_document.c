@@ -216,6 +216,24 @@ static void test_document_of_the_greatest_size_is_read_and_no_more(void **state)
 	assert_string_equal(shown(arena, value, 68000, PROTOCOL_TCP), "68000 bytes, at most 65536");
 }
 
+/* A registry does not keep them: there is nothing to look at behind one byte. */
+static void test_document_beyond_the_greatest_size_is_not_looked_at(void **state)
+{
+	CLEANUP(arena_freep) struct arena *arena = arena_new();
+	CLEANUP(memory_free) char *value = malloc(1);
+	struct document all[] = {{"/s/1", value, 1536 * 1024}, {"/s/1", value, 65537}};
+	const struct admission admission = {0};
+	struct selection selection;
+
+	(void)state;
+	assert_int_equal(documents_select(arena, all, ARRAY_SIZE(all), &(struct tags){0},
+					  PROTOCOL_TCP, &admission, &selection),
+			 0);
+	assert_int_equal(selection.skipped_count, 2);
+	assert_string_equal(selection.skipped[0].reason, "65537 bytes, at most 65536");
+	assert_string_equal(selection.skipped[1].reason, "1572864 bytes, at most 65536");
+}
+
 static void test_document_nested_deeply_is_told_and_survived(void **state)
 {
 	CLEANUP(arena_freep) struct arena *arena = arena_new();
@@ -397,6 +415,41 @@ static void test_select_with_admission_takes_just_what_it_names(void **state)
 			    "+/s/1 127.0.0.1:80\n-/s/2 not in --allow-endpoints\n");
 }
 
+/* What is wrong with a document is one thing, what somebody asks for another. */
+static void test_select_tells_the_unusable_from_what_is_not_asked_for(void **state)
+{
+	struct document all[] = {
+		document("/s/1", WITH("\"tags\":[\"prod\"]")),
+		document("/s/2", WITH("\"tags\":[\"prod\"]")),
+		document("/s/3", WITH("\"tags\":[\"x\"]")),
+		document("/s/4", WITH("\"proto\":\"udp\"")),
+		document("/s/5", "127.0.0.1:80"),
+		document("/s/6", WITH("\"tags\":[\"prod\"],\"weight\":-1")),
+		document("/s/7", "{"),
+	};
+	struct tags tags = {.names = (char *[]){(char[]){"prod"}}, .count = 1};
+	CLEANUP(arena_freep) struct arena *arena = arena_new();
+	const struct admission admission = {0};
+	const struct skipped *first;
+	struct selection selection;
+
+	(void)state;
+	/* Without a tag it is of the loopback; with one it is not asked for, whatever it is. */
+	assert_int_equal(documents_select(arena, all, ARRAY_SIZE(all), &tags, PROTOCOL_TCP,
+					  &admission, &selection),
+			 0);
+	assert_int_equal(selection.endpoint_count, 1);
+	assert_int_equal(skipped_unusable(selection.skipped, selection.skipped_count, &first), 2);
+	assert_string_equal(first->key, "/s/6");
+	assert_int_equal(documents_select(arena, all, ARRAY_SIZE(all), &(struct tags){0},
+					  PROTOCOL_TCP, &admission, &selection),
+			 0);
+	assert_int_equal(skipped_unusable(selection.skipped, selection.skipped_count, &first), 3);
+	assert_string_equal(first->key, "/s/5");
+	assert_int_equal(skipped_unusable(selection.skipped, 1, &first), 0);
+	assert_null(first);
+}
+
 static void test_select_of_a_long_key_is_cut_in_reasons_only(void **state)
 {
 	CLEANUP(arena_freep) struct arena *arena = arena_new();
@@ -461,6 +514,7 @@ int main(void)
 		cmocka_unit_test(test_document_of_each_form_is_understood_or_told),
 		cmocka_unit_test(test_document_for_udp_takes_udp_or_nothing_said),
 		cmocka_unit_test(test_document_of_the_greatest_size_is_read_and_no_more),
+		cmocka_unit_test(test_document_beyond_the_greatest_size_is_not_looked_at),
 		cmocka_unit_test(test_document_nested_deeply_is_told_and_survived),
 		cmocka_unit_test(test_document_reason_of_long_input_is_cut),
 		cmocka_unit_test(test_select_of_none_is_empty),
@@ -469,6 +523,7 @@ int main(void)
 		cmocka_unit_test(test_select_by_tags_takes_those_with_all_of_them),
 		cmocka_unit_test(test_select_repeated_counts_only_among_those_that_fit),
 		cmocka_unit_test(test_select_with_admission_takes_just_what_it_names),
+		cmocka_unit_test(test_select_tells_the_unusable_from_what_is_not_asked_for),
 		cmocka_unit_test(test_select_of_a_long_key_is_cut_in_reasons_only),
 		cmocka_unit_test(test_select_of_many_is_limited_and_quick),
 	};

@@ -2,12 +2,14 @@
 #include "dragoman/http/http.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include <cmocka.h>
 
@@ -23,6 +25,7 @@ struct fixture {
 	struct http_request *requests[REQUESTS];
 	const char *wrong; /* what serve() does instead of an echo */
 	bool keep_wrong;   /* and the connection stays */
+	uint64_t timeout;
 	size_t calls;
 	long status;
 	struct text body;
@@ -67,6 +70,7 @@ static int setup(void **state)
 
 	if (!fixture || loop_new(&fixture->loop) < 0)
 		return -1;
+	fixture->timeout = 5UL * SECONDS;
 	fixture->server = http_server_new(fixture->loop, serve, fixture);
 	*state = fixture;
 	return http_client_new(fixture->loop, NULL, &fixture->client, NULL);
@@ -115,7 +119,7 @@ static void start(struct fixture *fixture, const char *body, struct http_request
 				 .body = body,
 				 .body_length = body ? strlen(body) : 0,
 				 .answer_max = 16,
-				 .timeout = 5UL * SECONDS,
+				 .timeout = fixture->timeout,
 				 .on_done = on_done,
 				 .user_data = fixture};
 
@@ -347,6 +351,68 @@ static void test_http_answer_that_is_not_whole_is_an_error(void **state)
 	}
 }
 
+static void test_http_answer_that_is_late_is_an_error(void **state)
+{
+	static const struct {
+		const char *answer, *message;
+	} late[] = {
+		{"", "the server: no answer within 0.05 s"},
+		{"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n01234",
+		 "the server: no end of the answer within 0.05 s"},
+	};
+	struct fixture *fixture = *state;
+
+	fixture->keep_wrong = true;
+	fixture->timeout = SECONDS / 20;
+	for (size_t i = 0; i < ARRAY_SIZE(late); i++) {
+		fixture->wrong = late[i].answer;
+		fixture->calls = 0;
+		start(fixture, "x", &fixture->requests[0]);
+		assert_int_equal(loop_run(fixture->loop), 0);
+		assert_int_equal(fixture->calls, 1);
+		assert_int_equal(fixture->error.code, -ETIMEDOUT);
+		assert_int_equal(fixture->error.class, ERROR_TRANSIENT);
+		assert_string_equal(fixture->error.message, late[i].message);
+	}
+}
+
+/* A listener that takes no more connections drops what would begin one. */
+static void test_http_connection_that_is_late_is_an_error(void **state)
+{
+	struct fixture *fixture = *state;
+	struct sockaddr_in address = {.sin_family = AF_INET,
+				      .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t size = sizeof(address);
+	CLEANUP(fd_close) int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	CLEANUP(fd_close) int first = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct http_call call = {.name = "the server",
+				 .timeout = SECONDS / 20,
+				 .on_done = on_done,
+				 .user_data = fixture};
+	struct http_request *request;
+	char url[64];
+
+	assert_int_equal(bind(listener, (struct sockaddr *)&address, size), 0);
+	assert_int_equal(listen(listener, 0), 0);
+	assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &size), 0);
+	assert_int_equal(connect(first, (struct sockaddr *)&address, size), 0);
+	(void)snprintf(url, sizeof(url), "http://127.0.0.1:%u/", ntohs(address.sin_port));
+	call.url = url;
+	assert_int_equal(http_start(fixture->client, &call, &request, NULL), 0);
+	assert_int_equal(loop_run(fixture->loop), 0);
+	assert_int_equal(fixture->error.code, -ETIMEDOUT);
+	assert_string_equal(fixture->error.message, "the server: no connection within 0.05 s");
+	/* libcurl's own limit, on the way to a limit of ours that is longer. */
+	call.connect_timeout = SECONDS / 20;
+	call.timeout = 0;
+	fixture->calls = 0;
+	assert_int_equal(http_start(fixture->client, &call, &request, NULL), 0);
+	assert_int_equal(loop_run(fixture->loop), 0);
+	assert_int_equal(fixture->calls, 1);
+	assert_int_equal(fixture->error.code, -ETIMEDOUT);
+	assert_string_equal(fixture->error.message, "the server: no connection within 0.05 s");
+}
+
 static void test_http_answer_with_endless_headers_is_an_error(void **state)
 {
 	struct fixture *fixture = *state;
@@ -396,6 +462,8 @@ int main(void)
 		TEST(test_http_stream_of_a_failure_gathers_its_body),
 		TEST(test_http_stream_ended_in_its_own_functions_calls_none_more),
 		TEST(test_http_answer_that_is_not_whole_is_an_error),
+		TEST(test_http_answer_that_is_late_is_an_error),
+		TEST(test_http_connection_that_is_late_is_an_error),
 		TEST(test_http_answer_with_endless_headers_is_an_error),
 		TEST(test_http_requests_cancelled_in_on_done_are_never_called),
 		TEST(test_http_client_freed_in_on_done_takes_its_requests_along),

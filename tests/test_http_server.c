@@ -429,6 +429,37 @@ static void test_server_slow_request_is_bounded_as_a_whole(void **state)
 	assert_serves(fixture);
 }
 
+/* The server finds the bytes and their end at once. */
+static void test_server_half_a_request_that_has_ended_ends_the_connection(void **state)
+{
+	static const char *const parts[] = {"", "G", "GET", "GET / HTTP/1.1\r\nHost: x\r\n"};
+	struct fixture *fixture = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
+		CLEANUP(client_done) struct client client = {0};
+
+		client_open(&client, fixture, "", 0);
+		assert_int_equal(send(client.fd, parts[i], strlen(parts[i]), 0), strlen(parts[i]));
+		assert_int_equal(shutdown(client.fd, SHUT_WR), 0);
+		client_wait(&client);
+		assert_int_equal(client.received.length, 0);
+	}
+	assert_int_equal(fixture->calls, 0);
+}
+
+static void test_server_whole_request_that_has_ended_is_answered(void **state)
+{
+	struct fixture *fixture = *state;
+	CLEANUP(client_done) struct client client = {0};
+
+	client_open(&client, fixture, "", 0);
+	assert_int_equal(send(client.fd, well_formed, strlen(well_formed), 0), strlen(well_formed));
+	assert_int_equal(shutdown(client.fd, SHUT_WR), 0);
+	client_wait(&client);
+	text_puts(&client.received, "");
+	assert_begins(&client, "HTTP/1.1 200 OK\r\n");
+}
+
 static void test_server_slow_reader_is_bounded(void **state)
 {
 	static const char request[] = "GET /large HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -535,6 +566,8 @@ int main(void)
 		TEST(test_server_malformed_request_ends_without_a_call),
 		TEST(test_server_huge_request_is_cut_off),
 		TEST(test_server_slow_request_is_bounded_as_a_whole),
+		TEST(test_server_half_a_request_that_has_ended_ends_the_connection),
+		TEST(test_server_whole_request_that_has_ended_is_answered),
 		TEST(test_server_slow_reader_is_bounded),
 		TEST(test_server_full_house_lets_the_next_in_when_one_leaves),
 		TEST(test_server_free_with_clients_leaves_no_descriptor),

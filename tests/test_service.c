@@ -431,6 +431,67 @@ static void test_service_of_many_is_small(void **state)
 	free(services);
 }
 
+static void test_service_tells_of_documents_that_nobody_can_use(void **state)
+{
+	static const struct {
+		const char *key, *value, *first, *reason;
+		size_t count;
+	} steps[] = {
+		{"/s/a/5", "10.0.0.5:80", "", "", 0},
+		/* Not asked for by all, but good. */
+		{"/s/a/6", "{\"host\":\"10.0.0.6\",\"port\":80,\"proto\":\"udp\",\"tags\":[\"x\"]}",
+		 "", "", 0},
+		{"/s/a/4", "10.0.0.5", "/s/a/4", "an address without a port (ip:port, [v6]:port)",
+		 1},
+		{"/s/a/7", "127.0.0.1:80", "/s/a/4",
+		 "an address without a port (ip:port, [v6]:port)", 2},
+		{"/s/a/\x1b\xff\xc3\xa9", "10.0.0.1:80", "/s/a/4",
+		 "an address without a port (ip:port, [v6]:port)", 2},
+		{"/s/a/4", "10.0.0.4:80", "/s/a/7", "loopback address (see --allow-endpoints)", 1},
+		{"/s/a/\x1b\xff\xc3\xa9", "x", "/s/a/\\x1b\\xff\xc3\xa9",
+		 "neither a JSON object nor ip:port", 2},
+	};
+	CLEANUP(service_freep) struct service *service = service_new("/s/a");
+	struct service_unusable told;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
+		assert_int_equal(PUT(service, steps[i].key, steps[i].value), 1);
+		service_unusable(service, &by_default, &told);
+		assert_int_equal(told.count, steps[i].count);
+		assert_string_equal(told.key, steps[i].first);
+		assert_string_equal(told.reason, steps[i].reason);
+	}
+}
+
+static void test_service_key_of_an_unusable_document_is_cut(void **state)
+{
+	char key[4000], service_key[300];
+	struct service_unusable told;
+
+	(void)state;
+	memset(service_key, 's', sizeof(service_key) - 1);
+	service_key[0] = '/';
+	service_key[sizeof(service_key) - 1] = '\0';
+	for (size_t length = 200; length < sizeof(service_key); length += 7) {
+		CLEANUP(service_freep)
+		struct service *service = service_new(service_key + sizeof(service_key) - 1 -
+						      length);
+
+		for (size_t more = 40; more < 3000; more += 83) {
+			(void)snprintf(key, sizeof(key), "%s/%0*d",
+				       service_key + sizeof(service_key) - 1 - length, (int)more,
+				       0);
+			assert_int_equal(PUT(service, key, "x"), 1);
+			service_unusable(service, &by_default, &told);
+			assert_int_equal(told.count, 1);
+			assert_in_range(strlen(told.key), 240, SHOWN_KEY_MAX - 1);
+			assert_int_equal(strncmp(told.key, key, 200), 0);
+			assert_int_equal(service_remove(service, key), 1);
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -443,6 +504,8 @@ int main(void)
 		cmocka_unit_test(test_service_selection_outlives_the_documents),
 		cmocka_unit_test(test_service_after_any_changes_selects_as_from_the_documents),
 		cmocka_unit_test(test_service_of_many_is_small),
+		cmocka_unit_test(test_service_tells_of_documents_that_nobody_can_use),
+		cmocka_unit_test(test_service_key_of_an_unusable_document_is_cut),
 	};
 
 	return cmocka_run_group_tests_name("service", tests, NULL, NULL);

@@ -111,6 +111,12 @@ static void on_resync(struct loop_source *source, void *user)
 	agent_resync(user);
 }
 
+static void on_complain(struct loop_source *source, void *user)
+{
+	(void)source;
+	documents_complain(user);
+}
+
 static int open_sources(struct agent *agent, struct error *error)
 {
 	static const struct registry_watch_functions functions = {
@@ -127,7 +133,9 @@ static int open_sources(struct agent *agent, struct error *error)
 		    0 ||
 	    loop_add_timer(agent->loop, "resync", UINT64_MAX, on_resync, agent, &agent->resync) <
 		    0 ||
-	    loop_add_timer(agent->loop, "sweep", UINT64_MAX, on_sweep, agent, &agent->sweep) < 0)
+	    loop_add_timer(agent->loop, "sweep", UINT64_MAX, on_sweep, agent, &agent->sweep) < 0 ||
+	    loop_add_timer(agent->loop, "documents", UINT64_MAX, on_complain, agent,
+			   &agent->complain) < 0)
 		return error_no_memory(error);
 	return 0;
 }
@@ -147,6 +155,7 @@ int agent_new(struct loop *loop, const struct agent_options *options, struct age
 	TAILQ_INIT(&agent->dirty);
 	TAILQ_INIT(&agent->stale);
 	TAILQ_INIT(&agent->sweeping);
+	TAILQ_INIT(&agent->untold);
 	agent->sweep_due = UINT64_MAX;
 	r = open_sources(agent, error);
 	if (r == 0)
@@ -167,6 +176,7 @@ void agent_free(struct agent *agent)
 	loop_source_free(agent->reconcile);
 	loop_source_free(agent->resync);
 	loop_source_free(agent->sweep);
+	loop_source_free(agent->complain);
 	free(agent);
 }
 

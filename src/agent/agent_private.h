@@ -35,6 +35,11 @@ struct subscription {
 	bool known;   /* it was told whole at least once */
 	bool failed;  /* the last read failed: what is known stays */
 	char *reason; /* of failed; or NULL */
+
+	/* Documents that nobody can use: how many there are, and how many were told of. */
+	size_t unusable, unusable_told;
+	bool is_untold;
+	TAILQ_ENTRY(subscription) of_untold;
 };
 
 struct backend {
@@ -133,6 +138,7 @@ struct metrics {
 	uint64_t container_events, commits, adds, replaces, removes, repairs, reads;
 	uint64_t flows_removed, sockets_closed, doubts;
 	uint64_t errors[4]; /* by enum error_class */
+	uint64_t documents_rejected;
 	uint64_t buckets[HISTOGRAM_BUCKETS + 1];
 	double seconds; /* the histogram's sum */
 	uint64_t observations;
@@ -158,6 +164,9 @@ struct agent {
 	struct loop_source *on_names;
 	struct subscription **subscriptions; /* by key */
 	size_t subscription_count, subscription_capacity;
+	TAILQ_HEAD(, subscription) untold;
+	struct loop_source *complain; /* about their documents */
+	uint64_t complained;          /* when; 0: never */
 	bool ready;
 	void (*on_ready)(void *user);
 	void *on_ready_user;
@@ -171,6 +180,11 @@ void subscription_leave(struct agent *agent, struct backend *backend);
 size_t subscription_position(const struct agent *agent, const struct subscription *subscription);
 void subscriptions_update(struct agent *agent, const struct registry_update *update);
 void subscriptions_free(struct agent *agent);
+
+/* documents.c: the documents of a service may have changed; it is about to go; the timer. */
+void documents_look(struct agent *agent, struct subscription *subscription);
+void documents_forget(struct agent *agent, struct subscription *subscription);
+void documents_complain(struct agent *agent);
 
 /* members.c */
 void member_running(struct agent *agent, const struct container *container);

@@ -163,12 +163,16 @@ void agent_metrics(const struct agent *agent, struct text *ret)
 	const struct metrics *metrics = &agent->metrics;
 	struct registry_counts counts = {0};
 	const struct target *target;
-	uint64_t targets = 0;
+	uint64_t targets = 0, documents = 0, unusable = 0;
 
 	if (agent->watch)
 		registry_watch_counts(agent->watch, &counts);
 	LIST_FOREACH (target, &agent->targets, entry)
 		targets++;
+	for (size_t i = 0; i < agent->subscription_count; i++) {
+		documents += service_count(agent->subscriptions[i]->service);
+		unusable += agent->subscriptions[i]->unusable;
+	}
 	put(ret, "registry_events_total", "counter", "Key changes told by the registry.",
 	    counts.events);
 	put(ret, "registry_reads_total", "counter", "Requests to read the registry.", counts.reads);
@@ -196,6 +200,10 @@ void agent_metrics(const struct agent *agent, struct text *ret)
 	    metrics->sockets_closed);
 	put(ret, "namespaces", "gauge", "Namespaces that are kept.", targets);
 	put(ret, "services", "gauge", "Services that are followed.", agent->subscription_count);
+	put(ret, "documents", "gauge", "Documents of those services.", documents);
+	put(ret, "documents_unusable", "gauge", "Those among them that cannot be used.", unusable);
+	put(ret, "documents_rejected_total", "counter",
+	    "Documents that came, or changed, and cannot be used.", metrics->documents_rejected);
 	put(ret, "ready", "gauge", "Whether the first full round is done.", agent->ready);
 	put_descriptors(ret, agent);
 	put_elements(ret, metrics);

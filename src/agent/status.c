@@ -103,8 +103,23 @@ static json_t *endpoints_json(const struct snapshot *snapshot, const struct list
 	return array;
 }
 
+/* What is wrong with documents of a service that has others, or NULL. */
+static const char *complaint(struct arena *arena, const struct selection *selection)
+{
+	const struct skipped *first;
+	size_t count = skipped_unusable(selection->skipped, selection->skipped_count, &first);
+	char key[SHOWN_KEY_MAX];
+
+	if (count == 0)
+		return NULL;
+	return arena_printf(arena, "%zu of %zu documents cannot be used, the first one %s: %s",
+			    count, selection->endpoint_count + selection->skipped_count,
+			    text_format(key, sizeof(key), "%s", first->key), first->reason);
+}
+
 /* The state of a used descriptor, and why, where there is more to say. */
-static const char *state_of(const struct agent *agent, const struct subscription *subscription,
+static const char *state_of(struct arena *arena, const struct agent *agent,
+			    const struct subscription *subscription,
 			    const struct selection *selection, const char **ret_reason)
 {
 	*ret_reason = NULL;
@@ -117,8 +132,10 @@ static const char *state_of(const struct agent *agent, const struct subscription
 						   : "the registry is out of reach";
 		return "held";
 	}
-	if (selection->endpoint_count)
+	if (selection->endpoint_count) {
+		*ret_reason = complaint(arena, selection);
 		return "ready";
+	}
 	*ret_reason = selection->skipped_count ? selection->skipped[0].reason
 					       : "the registry holds nothing there";
 	return "empty";
@@ -134,7 +151,7 @@ static json_t *used_json(const struct agent *agent, const struct snapshot *snaps
 
 	if (!arena || backend_select(arena, agent, backend, &selection) < 0)
 		selection = (struct selection){0};
-	state = state_of(agent, backend->subscription, &selection, &reason);
+	state = state_of(arena, agent, backend->subscription, &selection, &reason);
 	return json_pack("{s:s, s:s, s:o, s:s, s:s?, s:o}", "variable", descriptor->variable,
 			 "service", service_key(backend->subscription->service), "tags",
 			 tags_json(&descriptor->tags), "state", state, "reason", reason,

@@ -105,6 +105,7 @@ void subscription_leave(struct agent *agent, struct backend *backend)
 		return;
 	at = position(agent, service_key(subscription->service), &found);
 	registry_watch_remove(agent->watch, service_key(subscription->service));
+	documents_forget(agent, subscription);
 	agent->subscription_count--;
 	memmove(agent->subscriptions + at, agent->subscriptions + at + 1,
 		(agent->subscription_count - at) * sizeof(struct subscription *));
@@ -187,6 +188,8 @@ void subscriptions_update(struct agent *agent, const struct registry_update *upd
 	first = !subscription->known;
 	subscription->known = subscription->known || update->whole;
 	subscription->failed = false;
+	if (changed)
+		documents_look(agent, subscription);
 	if (changed || first)
 		mark_users(subscription, update->received);
 }

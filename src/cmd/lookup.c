@@ -22,6 +22,8 @@
 /* A tenth of the time that is left is kept for the kernel's part, a second at most. */
 enum { RESERVE_DIVISOR = 10, RESERVE_MAX = 1000 * 1000 * 1000 };
 
+enum { UNUSABLE_TOLD = 10 };
+
 struct reading {
 	struct arena *arena;
 	const struct options *options;
@@ -267,6 +269,36 @@ static void warn_of_empty(const struct wanted *wanted)
 			 wanted->key);
 }
 
+/* Said once of a service, however many descriptors want it, and of UNUSABLE_TOLD of them at most.
+ */
+static bool warn_of_unusable(const struct wanted *wanted)
+{
+	const struct selection *selection = &wanted->selection;
+	const struct skipped *first;
+	size_t count = skipped_unusable(selection->skipped, selection->skipped_count, &first);
+	char key[SHOWN_KEY_MAX];
+
+	if (count == 0)
+		return false;
+	log_warn("%s: %zu of %zu documents cannot be used, the first one %s: %s", wanted->key,
+		 count, selection->skipped_count + selection->endpoint_count,
+		 text_format(key, sizeof(key), "%s", first->key), first->reason);
+	return true;
+}
+
+static void warn_of_documents(const struct lookup *lookup)
+{
+	size_t told = 0;
+
+	for (size_t i = 0; i < lookup->count && told < UNUSABLE_TOLD; i++) {
+		if (i && strcmp(lookup->wanted[i].key, lookup->wanted[i - 1].key) == 0)
+			continue;
+		told += warn_of_unusable(&lookup->wanted[i]);
+	}
+	if (told == UNUSABLE_TOLD)
+		log_warn("there may be more services with such documents: see resolve");
+}
+
 static int fill_service(struct arena *arena, const struct options *options,
 			const struct wanted *wanted, struct ruleset_service *ret)
 {
@@ -299,6 +331,7 @@ static int compare_services(const void *a, const void *b)
 int lookup_ruleset(struct arena *arena, const struct options *options, const struct lookup *lookup,
 		   struct ruleset *ret)
 {
+	warn_of_documents(lookup);
 	*ret = (struct ruleset){.balance = options->balance, .count = lookup->count};
 	ret->services = arena_array(arena, lookup->count ? lookup->count : 1,
 				    sizeof(*ret->services));

@@ -19,10 +19,10 @@
  *
  * The client: libcurl's multi handle, driven by the loop. libcurl says which
  * sockets it waits for (on_curl_socket) and when it wants to be called
- * (on_curl_timer); both become sources of the loop, which call
+ * (limits.c); both become sources of the loop, which call
  * curl_multi_socket_action(). See libcurl-multi(3), "multi_socket". What one
  * request asks of libcurl, and what libcurl reads and writes of it, is in
- * request.c.
+ * request.c; how long it may take, in limits.c.
  *
  * States of a request: active (libcurl has it), finished (taken from libcurl,
  * its result known), called (its on_done is running). libcurl must not be
@@ -36,6 +36,17 @@
  * one that is paused.
  */
 
+/* Takes an active request from libcurl. */
+static void request_leave(struct http_request *request)
+{
+	struct http_client *client = request->client;
+
+	(void)curl_multi_remove_handle(client->multi, request->easy);
+	TAILQ_REMOVE(&client->active, request, entry);
+	request_set_connecting(request, false);
+	loop_source_free(TAKE(request->limit));
+}
+
 /* The request that is being called goes when its function is back. */
 static void request_end(struct http_request *request)
 {
@@ -48,8 +59,7 @@ static void request_end(struct http_request *request)
 	request->has_news = false;
 	switch (request->state) {
 	case REQUEST_ACTIVE:
-		(void)curl_multi_remove_handle(client->multi, request->easy);
-		TAILQ_REMOVE(&client->active, request, entry);
+		request_leave(request);
 		break;
 	case REQUEST_FINISHED:
 		TAILQ_REMOVE(&client->finished, request, entry);
@@ -64,8 +74,9 @@ static void request_finish(struct http_request *request, CURLcode result)
 	struct http_client *client = request->client;
 
 	request->upload_open = false;
-	(void)curl_multi_remove_handle(client->multi, request->easy);
-	TAILQ_REMOVE(&client->active, request, entry);
+	if (result == CURLE_OPERATION_TIMEDOUT)
+		request_describe_timeout(request);
+	request_leave(request);
 	request->result = result;
 	request->state = REQUEST_FINISHED;
 	TAILQ_INSERT_TAIL(&client->finished, request, entry);
@@ -179,6 +190,14 @@ static void client_settle(struct http_client *client, CURLMcode code)
 	client_deliver(client);
 }
 
+void request_fail(struct http_request *request, CURLcode result)
+{
+	struct http_client *client = request->client;
+
+	request_finish(request, result);
+	client_deliver(client);
+}
+
 static void on_loop_timer(struct loop_source *source, void *user)
 {
 	struct http_client *client = user;
@@ -251,18 +270,6 @@ static int on_curl_socket(CURL *easy, curl_socket_t fd, int what, void *user, vo
 	return 0;
 }
 
-/* CURLMOPT_TIMERFUNCTION(3) */
-static int on_curl_timer(CURLM *multi, long milliseconds, void *user)
-{
-	struct http_client *client = user;
-
-	(void)multi;
-	loop_source_arm(client->timer, milliseconds < 0 ? UINT64_MAX
-							: loop_now(client->loop) +
-								  (uint64_t)milliseconds * 1000000);
-	return 0;
-}
-
 static int file_check(const char *what, const char *path, struct error *error)
 {
 	CLEANUP(fd_close) int fd = path ? open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY) : -1;
@@ -310,7 +317,7 @@ static int client_set_multi(struct http_client *client)
 		return -ENOMEM;
 	(void)curl_multi_setopt(client->multi, CURLMOPT_SOCKETFUNCTION, on_curl_socket);
 	(void)curl_multi_setopt(client->multi, CURLMOPT_SOCKETDATA, client);
-	(void)curl_multi_setopt(client->multi, CURLMOPT_TIMERFUNCTION, on_curl_timer);
+	(void)curl_multi_setopt(client->multi, CURLMOPT_TIMERFUNCTION, client_on_curl_timer);
 	(void)curl_multi_setopt(client->multi, CURLMOPT_TIMERDATA, client);
 	return 0;
 }
@@ -337,6 +344,7 @@ int http_client_new(struct loop *loop, const struct http_tls *tls, struct http_c
 		return error_no_memory(error);
 	}
 	client->loop = loop;
+	client->wanted = UINT64_MAX;
 	TAILQ_INIT(&client->active);
 	TAILQ_INIT(&client->finished);
 	TAILQ_INIT(&client->news);
@@ -394,8 +402,10 @@ int http_start(struct http_client *client, const struct http_call *call, struct 
 		request_free(request);
 		return code;
 	}
+	request_set_connecting(request, true);
 	multi_code = curl_multi_add_handle(client->multi, request->easy);
 	if (multi_code != CURLM_OK) {
+		request_set_connecting(request, false);
 		request_free(request);
 		return error_set(error, -EIO, ERROR_FATAL, "%s: libcurl: %s", call->name,
 				 curl_multi_strerror(multi_code));

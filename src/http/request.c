@@ -2,11 +2,9 @@
 #include "request.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 /*
  * Theory of operation
@@ -24,6 +22,7 @@
 
 void request_free(struct http_request *request)
 {
+	loop_source_free(request->limit);
 	if (request->easy)
 		curl_easy_cleanup(request->easy);
 	curl_slist_free_all(request->headers);
@@ -110,29 +109,6 @@ static size_t on_curl_read(char *into, size_t size, size_t count, void *user)
 	return length;
 }
 
-/* CURLOPT_OPENSOCKETFUNCTION(3): libcurl's own sockets are inherited by whatever is executed. */
-static curl_socket_t on_curl_open(void *user, curlsocktype purpose, struct curl_sockaddr *address)
-{
-	(void)user;
-	(void)purpose;
-	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-}
-
-/* Rounded up, and never 0, which to libcurl means the default. */
-static long milliseconds(uint64_t nanoseconds)
-{
-	uint64_t rounded = nanoseconds / 1000000 + (nanoseconds % 1000000 != 0);
-
-	return rounded > LONG_MAX ? LONG_MAX : (long)rounded;
-}
-
-/* Gathers the results of many setopts: the first that failed. */
-#define SET(option, value)                                                       \
-	do {                                                                     \
-		if (result == CURLE_OK)                                          \
-			result = curl_easy_setopt(request->easy, option, value); \
-	} while (0)
-
 static CURLcode request_set_manners(struct http_request *request)
 {
 	CURLcode result = CURLE_OK;
@@ -154,7 +130,6 @@ static CURLcode request_set_functions(struct http_request *request)
 {
 	CURLcode result = CURLE_OK;
 
-	SET(CURLOPT_OPENSOCKETFUNCTION, on_curl_open);
 	SET(CURLOPT_ERRORBUFFER, request->failure);
 	SET(CURLOPT_PRIVATE, request);
 	SET(CURLOPT_WRITEFUNCTION, on_curl_body);
@@ -228,10 +203,6 @@ static CURLcode request_set_call(struct http_request *request, const struct http
 		SET(CURLOPT_UNIX_SOCKET_PATH, call->unix_socket);
 	if (!call->on_data)
 		SET(CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)call->answer_max);
-	if (call->timeout)
-		SET(CURLOPT_TIMEOUT_MS, milliseconds(call->timeout));
-	if (call->connect_timeout)
-		SET(CURLOPT_CONNECTTIMEOUT_MS, milliseconds(call->connect_timeout));
 	if (call->user) {
 		SET(CURLOPT_HTTPAUTH, (long)CURLAUTH_BASIC);
 		SET(CURLOPT_USERNAME, call->user);
@@ -259,6 +230,8 @@ int request_prepare(struct http_request *request, const struct http_call *call, 
 		result = request_set_tls(request);
 	if (result == CURLE_OK)
 		result = request_set_call(request, call);
+	if (result == CURLE_OK)
+		result = request_set_limits(request, call);
 	if (result == CURLE_OUT_OF_MEMORY)
 		return error_no_memory(error);
 	if (result != CURLE_OK)

@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <sys/socket.h>
 
 #include "dragoman/base/log.h"
@@ -26,6 +27,12 @@
  * when the time is over, wherever it stands: MHD_run() finds that out as it
  * does of a client that went away.
  *
+ * What arrives together with the end of a client's stream it reads, and not
+ * the end: its epoll tells of an edge, which is over then, and a client that is
+ * gone would hold its connection until the time is. So after each run we look
+ * ourselves whether one that has not asked all of its request has anything
+ * more to say.
+ *
  * At its limit of connections libmicrohttpd takes the listening socket out of
  * its epoll, and puts it back at the begin of a MHD_run() that finds fewer.
  * Nothing would wake us for that, so the run that brings the number below the
@@ -39,6 +46,7 @@ struct server {
 	http_handler *handler;
 	void *user;
 	uint64_t timeout;
+	LIST_HEAD(, connection) open;
 	size_t connections;
 	bool run_again;
 	char *path;                /* of the Unix socket, or NULL */
@@ -46,9 +54,29 @@ struct server {
 };
 
 struct connection {
+	LIST_ENTRY(connection) entry;
 	struct loop_source *deadline;
+	bool has_asked;
 	int fd;
 };
+
+/* Whether there is nothing more to come. */
+static bool has_ended(const struct connection *connection)
+{
+	char byte;
+
+	return recv(connection->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
+static void end_those_that_ended(struct server *server)
+{
+	const struct connection *connection;
+
+	LIST_FOREACH (connection, &server->open, entry) {
+		if (!connection->has_asked && has_ended(connection))
+			(void)shutdown(connection->fd, SHUT_RDWR);
+	}
+}
 
 static void run(struct server *server)
 {
@@ -59,6 +87,7 @@ static void run(struct server *server)
 		server->run_again = false;
 		(void)MHD_run(server->daemon);
 	} while (server->run_again);
+	end_those_that_ended(server);
 	if (MHD_get_timeout(server->daemon, &wait) == MHD_YES)
 		when = loop_now(server->loop) + (uint64_t)wait * 1000000;
 	loop_source_arm(server->timer, when);
@@ -98,10 +127,12 @@ static struct connection *connection_new(struct server *server, int fd)
 		connection = NULL;
 	}
 	/* Without a limit it must not live, and only the client's end of it can be closed here. */
-	if (!connection)
+	if (!connection) {
 		(void)shutdown(fd, SHUT_RDWR);
-	else
-		connection->fd = fd;
+		return NULL;
+	}
+	connection->fd = fd;
+	LIST_INSERT_HEAD(&server->open, connection, entry);
 	return connection;
 }
 
@@ -109,6 +140,7 @@ static void connection_free(struct connection *connection)
 {
 	if (!connection)
 		return;
+	LIST_REMOVE(connection, entry);
 	loop_source_free(connection->deadline);
 	free(connection);
 }
@@ -203,12 +235,18 @@ static enum MHD_Result on_request(void *user, struct MHD_Connection *connection,
 				  const char *method, const char *version, const char *upload,
 				  size_t *upload_length, void **context)
 {
+	const union MHD_ConnectionInfo *info;
 	struct http_reply reply = {0};
+	struct connection *asking;
 
 	(void)version;
 	(void)upload;
 	(void)upload_length;
 	(void)context;
+	info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+	asking = info ? info->socket_context : NULL;
+	if (asking)
+		asking->has_asked = true;
 	make_reply(user, connection, url, method, &reply);
 	return send_reply(connection, &reply);
 }
@@ -281,6 +319,7 @@ static struct server *server_new(struct loop *loop, http_handler *handler, void 
 		return NULL;
 	server->loop = loop;
 	server->timeout = SERVER_TIMEOUT;
+	LIST_INIT(&server->open);
 	server->handler = handler;
 	server->user = user;
 	return server;

@@ -26,6 +26,7 @@
 struct outcome {
 	const struct leaf *leaf;
 	const char *reason; /* NULL: the leaf is an endpoint */
+	bool is_unusable;
 };
 
 /* Makes tags printable, as those of a leaf are. */
@@ -105,12 +106,15 @@ static int judge(const struct request *request, struct outcome *outcome)
 
 	if (leaf->has_proto && proto_suits(leaf_proto(leaf), request->protocol, reason) < 0)
 		return skip(request->arena, outcome, reason, "");
-	if (leaf->has_reason)
+	if (leaf->has_reason) {
+		outcome->is_unusable = true;
 		return skip(request->arena, outcome, leaf_reason(leaf), "");
+	}
 	tag = missing_tag(request->tags, leaf);
 	if (tag)
 		return skip(request->arena, outcome, "lacks tag ", tag);
 	outcome->reason = admission_refuses(request->admission, &leaf->endpoint);
+	outcome->is_unusable = outcome->reason;
 	return 0;
 }
 
@@ -164,7 +168,8 @@ static size_t skip_beyond_limit(struct outcome *outcomes, size_t count)
 	for (size_t i = 0; i < count; i++) {
 		if (outcomes[i].reason)
 			continue;
-		if (found == ENDPOINTS_MAX)
+		outcomes[i].is_unusable = found == ENDPOINTS_MAX;
+		if (outcomes[i].is_unusable)
 			outcomes[i].reason = "more than 4096 endpoints";
 		else
 			found++;
@@ -201,8 +206,8 @@ static int tell_apart(const struct request *request, const struct outcome *outco
 		if (!key)
 			return -ENOMEM;
 		if (outcomes[i].reason) {
-			ret->skipped[ret->skipped_count++] = (struct skipped){key,
-									      outcomes[i].reason};
+			ret->skipped[ret->skipped_count++] = (struct skipped){
+				key, outcomes[i].reason, outcomes[i].is_unusable};
 			continue;
 		}
 		candidate = &ret->endpoints[ret->endpoint_count++];
@@ -255,6 +260,21 @@ int leaves_select(const struct request *request, struct leaf *const *leaves, siz
 	if (r == 0)
 		*ret = selection;
 	return r;
+}
+
+size_t skipped_unusable(const struct skipped *skipped, size_t count,
+			const struct skipped **ret_first)
+{
+	size_t unusable = 0;
+
+	*ret_first = NULL;
+	for (size_t i = 0; i < count; i++) {
+		if (!skipped[i].is_unusable)
+			continue;
+		if (unusable++ == 0)
+			*ret_first = &skipped[i];
+	}
+	return unusable;
 }
 
 int documents_select(struct arena *arena, const struct document *documents, size_t count,

@@ -95,7 +95,8 @@ static int compare_documents(const void *a, const void *b)
 {
 	const struct document *left = *(const struct document *const *)a;
 	const struct document *right = *(const struct document *const *)b;
-	size_t shorter = left->length < right->length ? left->length : right->length;
+	size_t left_size = document_size(left->length), right_size = document_size(right->length);
+	size_t shorter = left_size < right_size ? left_size : right_size;
 	int order = strcmp(left->key, right->key);
 
 	if (order == 0 && shorter)

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dragoman/base/text.h"
 #include "leaf.h"
 
 /*
@@ -212,6 +213,42 @@ int service_replace(struct service *service, const struct document *documents, s
 	service->count = kept;
 	service->capacity = found;
 	return 1;
+}
+
+/* Why a leaf is of no use to anybody, or NULL. */
+static const char *unusable(const struct leaf *leaf, const struct admission *admission)
+{
+	return leaf->has_reason ? leaf_reason(leaf) : admission_refuses(admission, &leaf->endpoint);
+}
+
+static void show_key(const struct service *service, const struct leaf *leaf, char *into)
+{
+	const char *rest = leaf_key(leaf);
+	char key[2 * SHOWN_KEY_MAX];
+	size_t length = strlen(rest), room;
+
+	/* More than can be shown would only be cut. */
+	room = service->key_length < SHOWN_KEY_MAX ? service->key_length : SHOWN_KEY_MAX;
+	if (length > SHOWN_KEY_MAX)
+		length = SHOWN_KEY_MAX;
+	memcpy(key, service->key, room);
+	memcpy(key + room, rest, length);
+	(void)text_printable(into, SHOWN_KEY_MAX, key, room + length);
+}
+
+void service_unusable(const struct service *service, const struct admission *admission,
+		      struct service_unusable *ret)
+{
+	ret->count = 0;
+	ret->key[0] = ret->reason[0] = '\0';
+	for (size_t i = 0; i < service->count; i++) {
+		const char *reason = unusable(service->leaves[i], admission);
+
+		if (!reason || ret->count++ > 0)
+			continue;
+		show_key(service, service->leaves[i], ret->key);
+		(void)text_format(ret->reason, sizeof(ret->reason), "%s", reason);
+	}
 }
 
 int service_select(struct arena *arena, const struct service *service, const struct tags *tags,

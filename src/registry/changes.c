@@ -26,13 +26,13 @@ int change_list_add(struct change_list *list, const char *key, size_t key_length
 		return -ENOMEM;
 	change.document.key = document_key(list->arena, key, key_length);
 	if (value) {
-		change.document.value = arena_text(list->arena, value, value_length);
+		change.document.value = arena_text(list->arena, value, document_size(value_length));
 		change.document.length = value_length;
 	}
 	if (!change.document.key || (value && !change.document.value))
 		return -ENOMEM;
 	list->items[list->count++] = change;
-	list->bytes += key_length + value_length;
+	list->bytes += strlen(change.document.key) + document_size(value_length);
 	return 0;
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,14 +9,36 @@
 /*
  * The documents of one service live in one arena, which goes from the kind of
  * registry that filled it to registry.c, and is freed after the answer was
- * handed on.
+ * handed on. A value that is too long to be a document is not kept: its length
+ * says all that there is to say, and a few of them must not use up what a
+ * service may have. Nor must keys, which etcd takes as long as a request.
  */
+
+/* FNV-1a (http://www.isthe.com/chongo/tech/comp/fnv/). */
+static uint64_t hash(const char *key, size_t length)
+{
+	uint64_t value = 0xcbf29ce484222325U;
+
+	for (size_t i = 0; i < length; i++)
+		value = (value ^ (unsigned char)key[i]) * 0x100000001b3U;
+	return value;
+}
+
+/* The beginning of a key, and what tells it from others that begin so. */
+static char *cut_key(struct arena *arena, const char *key, size_t length)
+{
+	const char *start = document_key(arena, key, KEY_BYTES_MAX);
+
+	return start ? arena_printf(arena, "%s...%016" PRIx64, start, hash(key, length)) : NULL;
+}
 
 char *document_key(struct arena *arena, const char *key, size_t length)
 {
 	size_t nuls = 0;
 	char *copy, *into;
 
+	if (length > KEY_BYTES_MAX)
+		return cut_key(arena, key, length);
 	for (size_t i = 0; i < length; i++)
 		nuls += key[i] == '\0';
 	copy = into = arena_alloc(arena, length + nuls * 3 + 1);
@@ -38,11 +61,11 @@ int document_list_add(struct document_list *list, const char *key, size_t key_le
 	if (array_reserve(&list->items, &list->capacity, list->count, 1, sizeof(*list->items)) < 0)
 		return -ENOMEM;
 	document.key = document_key(list->arena, key, key_length);
-	document.value = arena_text(list->arena, value, value_length);
+	document.value = arena_text(list->arena, value, document_size(value_length));
 	if (!document.key || !document.value)
 		return -ENOMEM;
 	list->items[list->count++] = document;
-	list->bytes += key_length + value_length;
+	list->bytes += strlen(document.key) + document_size(value_length);
 	return 0;
 }
 

@@ -169,7 +169,7 @@ static void get_start(struct get *get)
 {
 	struct registry_read *read = get->read->read;
 	CLEANUP(text_done) struct text path = {0};
-	struct exchange_call call = {.answer_max = ANSWER_BYTES_MAX,
+	struct exchange_call call = {.answer_max = TREE_BYTES_MAX,
 				     .on_answer = get_on_answer,
 				     .on_failed = get_on_failed,
 				     .user = get};

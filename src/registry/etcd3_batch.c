@@ -17,7 +17,8 @@
  *   whole answer       services that are complete are answered; those with
  *                      more keys than the limit become a new batch, which goes
  *                      on behind the last key, at the same revision
- *   too large          split in halves; a single service gets a smaller limit
+ *   too large          split in halves; a single service gets a smaller limit,
+ *                      which doubles with each answer that fits
  *   one is forbidden   etcd fails the whole transaction: split in halves, until
  *                      the one that is forbidden stands alone
  *   compacted          the revision of the first page is gone: those services
@@ -177,9 +178,10 @@ static void batch_settle(struct batch *batch, const struct ranges *ranges,
 			 const struct registry_position *position, const char *host)
 {
 	struct batch next = {.read = batch->read,
-			     .limit = batch->limit,
+			     .limit = batch->limit < PAGE_KEYS / 2 ? batch->limit * 2 : PAGE_KEYS,
 			     .authenticated_again = batch->authenticated_again};
 
+	/* A few large values must not make all that is behind them slow. */
 	for (size_t i = 0; i < ranges->count; i++) {
 		struct service *service = ranges->services[i];
 

@@ -97,7 +97,7 @@ static int decode_kv(const json_t *kv, const struct etcd3_range *range, struct e
 
 	if (!json_is_object(kv))
 		return answer_wrong(error, "answer has a key that is no object");
-	code = etcd3_decode_bytes(result->list->arena, kv, "key", &key, &key_length, error);
+	code = etcd3_decode_bytes(scratch, kv, "key", &key, &key_length, error);
 	if (code == 0)
 		code = etcd3_decode_bytes(scratch, kv, "value", &value, &value_length, error);
 	if (code < 0)
@@ -132,9 +132,12 @@ static int decode_range(const json_t *response, const struct etcd3_range *range,
 	result->last = NULL;
 	for (size_t i = 0; i < json_array_size(kvs) && code == 0; i++)
 		code = decode_kv(json_array_get(kvs, i), range, result, scratch, error);
-	if (code == 0 && result->more && !result->last)
+	if (code < 0 || !result->more)
+		return code;
+	if (!result->last)
 		return answer_wrong(error, "answer has no keys, and says that there are more");
-	return code;
+	result->last = arena_text(result->list->arena, result->last, result->last_length);
+	return result->last ? 0 : error_no_memory(error);
 }
 
 int etcd3_decode_number(const json_t *object, const char *name, uint64_t *ret, struct error *error)

@@ -30,7 +30,7 @@ struct etcd3_range {
 struct etcd3_result {
 	struct document_list *list; /* in: gets the documents */
 	bool more;                  /* the limit cut it */
-	const char *last;           /* the last key, raw, in the list's arena; NULL without keys */
+	const char *last; /* where there are more: the last key, raw, in the list's arena */
 	size_t last_length;
 };
 

@@ -120,7 +120,8 @@ static bool file_is_known(struct watch_service *service, const struct document *
 
 		is_same = strcmp(old->key, new->key) == 0 &&
 			  old->length ==
-				  new->length &&memcmp(old->value, new->value, new->length) == 0;
+				  new->length &&memcmp(old->value, new->value,
+						       document_size(new->length)) == 0;
 	}
 	if (is_same)
 		return true;

@@ -22,9 +22,11 @@
 #include "registry_url.h"
 
 enum {
-	SERVICE_DOCUMENTS_MAX = 65536,        /* documents of one service */
+	SERVICE_DOCUMENTS_MAX = 256 * 1024,   /* documents of one service */
 	SERVICE_BYTES_MAX = 64 * 1024 * 1024, /* keys and values of one service */
 	ANSWER_BYTES_MAX = 16 * 1024 * 1024,  /* body of one HTTP answer */
+	TREE_BYTES_MAX = 64 * 1024 * 1024,    /* of one that is a whole service */
+	KEY_BYTES_MAX = 16 * 1024,            /* of a key that are kept */
 	FILE_BYTES_MAX = 64 * 1024 * 1024,    /* the file of a file registry */
 	PASSWORD_FILE_MAX = 64 * 1024,
 };
@@ -37,10 +39,16 @@ struct document_list {
 	size_t bytes;
 };
 
-/* Copies key and value; a NUL byte in the key becomes "\x00". Returns 0 or -ENOMEM. */
+/*
+ * Copies key and value, but for a value of more than DOCUMENT_MAX bytes; a NUL
+ * byte in the key becomes "\x00". Returns 0 or -ENOMEM.
+ */
 int document_list_add(struct document_list *list, const char *key, size_t key_length,
 		      const char *value, size_t value_length);
-/* The key as documents have it, in the arena; NULL when memory is exhausted. */
+/*
+ * The key as documents have it, in the arena: of more than KEY_BYTES_MAX bytes
+ * the first so many, and a hash. NULL when memory is exhausted.
+ */
 char *document_key(struct arena *arena, const char *key, size_t length);
 /* Forgets the documents from count on. */
 void document_list_cut(struct document_list *list, size_t count);

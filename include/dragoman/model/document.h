@@ -20,6 +20,7 @@
  * counts. White space around a document means nothing.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -32,14 +33,25 @@ enum {
 	ENDPOINTS_MAX = 4096, /* endpoints of one service */
 	SLOTS_MAX = 4096,     /* slots of one service in one family */
 	WEIGHT_MAX = 256,
+	SHOWN_KEY_MAX = 256, /* bytes of a key in a message */
 };
 
-/* A leaf of the registry, as read: the key and the bytes below it. Borrowed. */
+/*
+ * A leaf of the registry, as read: the key and the bytes below it. Borrowed.
+ * Of more than DOCUMENT_MAX bytes the length is all that counts: they are not
+ * looked at, and need not be there.
+ */
 struct document {
 	const char *key; /* NUL-terminated; may hold any byte else */
 	const char *value;
 	size_t length;
 };
+
+/* The bytes of a value that count. */
+static inline size_t document_size(size_t length)
+{
+	return length > DOCUMENT_MAX ? 0 : length;
+}
 
 /* One endpoint of a service, with the key of the document that named it. */
 struct candidate {
@@ -52,7 +64,13 @@ struct candidate {
 struct skipped {
 	const char *key; /* printable; in the arena */
 	const char *reason;
+	bool is_unusable; /* whoever asks; else it is only not what was asked for, or a repetition
+			   */
 };
+
+/* How many of them are unusable, and the first of these, or NULL. */
+size_t skipped_unusable(const struct skipped *skipped, size_t count,
+			const struct skipped **ret_first);
 
 /* What a descriptor stands for. Both lists in byte order of their keys. */
 struct selection {

@@ -45,6 +45,16 @@ int service_remove(struct service *service, const char *key); /* 1 or 0 */
  */
 int service_replace(struct service *service, const struct document *documents, size_t count);
 
+/* Documents that cannot be used, whatever tags and protocol somebody asks for. */
+struct service_unusable {
+	size_t count;
+	char key[SHOWN_KEY_MAX]; /* of the first; printable, and cut where it is long */
+	char reason[DOCUMENT_REASON_MAX];
+};
+
+void service_unusable(const struct service *service, const struct admission *admission,
+		      struct service_unusable *ret);
+
 /*
  * As documents_select(), from what is known. What is in *ret lives in the
  * arena and borrows nothing of the service. Returns 0 or -ENOMEM.
