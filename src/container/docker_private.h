@@ -29,7 +29,7 @@ enum {
 /* Nanoseconds between two tries. */
 #define PAUSE_MIN UINT64_C(100000000)
 #define PAUSE_MAX UINT64_C(5000000000)
-#define PAUSE_GIVEN_UP UINT64_C(10000000000)
+#define PAUSE_GIVEN_UP UINT64_C(5000000000)
 
 /* For how long a look holds one of the places, where others wait for it. */
 #define LOOK_PATIENCE UINT64_C(500000000)
