@@ -224,3 +224,14 @@ def test_isolation_is_open_while_nobody_mends_a_flushed_ruleset(container, regis
     assert state(look(container)) == CLEAN
     neighbour.attack()
     assert get_in(neighbour) == {}
+
+
+def test_isolation_flush_says_where_it_cannot_know(namespaces, dragoman):
+    """What remains, too: without IPv6 there is no route to tell that the sysctl was our doing."""
+    container = namespaces.new("container", ipv6=False)
+    assert dragoman("reconcile", "--netns", container, *DESCRIPTORS).code == 0
+    nft.load(container, "flush ruleset")
+    done = dragoman.flush(container)
+    assert done.code == 0, done
+    assert "route_localnet is 1, and nothing tells whose doing that is" in done.stderr
+    assert state(look(container)) == OPEN

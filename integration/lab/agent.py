@@ -110,7 +110,8 @@ class Agent:
             connection.close()
 
     def is_ready(self):
-        assert self._process.ended() is None, self.log[-4000:]
+        ended = self._process.ended()
+        assert ended is None, f"exit {ended}\n{self.log[-4000:]}"
         try:
             return self.get("/readyz")[0] == 200
         except OSError:
@@ -137,6 +138,12 @@ class Agent:
 
     def send(self, number):
         os.kill(self.pid, number)
+
+    def minds_signals(self):
+        """Whether SIGHUP would not just end it, as it does a program that is being loaded."""
+        text = pathlib.Path(f"/proc/{self.pid}/status").read_text()
+        blocked = int(re.search(r"^SigBlk:\s+([0-9a-f]+)$", text, re.MULTILINE)[1], 16)
+        return blocked & 1 << (signal.SIGHUP - 1)
 
     def cpu_seconds(self):
         fields = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()

@@ -23,6 +23,7 @@ import threading
 from lab.docker import Failure
 from lab.etcd import encode
 from lab.processes import run
+from lab.waiting import wait_until
 
 SERVICES = 20
 TAGS = ("prod", "stats", "eu")
@@ -302,3 +303,19 @@ class Churn:
 
     def __exit__(self, *_):
         self._registrar.stop()
+
+
+# Afterwards
+
+def cables(ends):
+    """The ends of cables, all but lo; of a namespace that is gone there is none."""
+    return {line.split(": ")[1] for line in ends.ip("-o", "link").stdout.splitlines()} - {"lo"}
+
+
+def everything_is_let_go_of(agent, ends):
+    wait_until(lambda: not [each for each in agent.status()["namespaces"] if each["containers"]],
+               what="all containers to be let go of")
+    assert agent.namespace_descriptors() == 0
+    assert agent.metric("services") == agent.metric("namespaces") == 0
+    # One worker of the kernel takes all namespaces of the machine apart, in turn.
+    wait_until(lambda: not cables(ends), deadline=120, what="the namespaces to be gone")

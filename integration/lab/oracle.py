@@ -22,6 +22,7 @@ import re
 from lab.docker import Failure
 from lab.etcd import encode
 from lab.processes import run
+from lab.waiting import wait_until
 
 ROOT, PREFIX = "/services", "BACKEND_"
 _FAMILIES = {4: "127.0.0.1", 6: "::1"}
@@ -310,3 +311,24 @@ class Oracle:
                 names = ", ".join(each["Name"] for each in containers)
                 wrong[inode] = f"--- {names}\n{found!r}\n--- has to be\n{wanted!r}\n"
         return wrong
+
+
+def settled(oracle, agent, deadline=20):
+    """Waits until the kernel holds what the oracle says, and the agent just those namespaces."""
+    told = {}
+
+    def is_settled():
+        told.clear()
+        told.update(oracle.differences())
+        kept = {each["netns"]: {one["id"] for one in each["containers"]}
+                for each in agent.status()["namespaces"] if each["netns"] is not None}
+        wanted = {inode: {each["Id"] for each in containers}
+                  for inode, containers in oracle.followed().items()}
+        if kept != wanted:
+            told["kept"] = f"it keeps {kept}\n--- has to be\n{wanted}\n"
+        return not told
+
+    try:
+        wait_until(is_settled, deadline=deadline, what="the rules of all namespaces")
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{''.join(told.values())}") from None
