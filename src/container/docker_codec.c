@@ -11,6 +11,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "dragoman/base/json.h"
 #include "dragoman/base/log.h"
 #include "dragoman/base/text.h"
 
@@ -113,27 +114,26 @@ static void mend(const char *body, size_t length, struct text *ret)
 	}
 }
 
-static json_t *load_mended(const char *body, size_t length, json_error_t *reason)
+static int read_mended(const char *body, size_t length, json_t **ret)
 {
 	CLEANUP(text_done) struct text mended = {0};
 
 	text_add(&mended, "", 0);
 	mend(body, length, &mended);
-	return mended.failed ? NULL
-			     : json_loadb(mended.data, mended.length, JSON_ALLOW_NUL, reason);
+	return mended.failed ? -ENOMEM
+			     : json_read(mended.data, mended.length, JSON_ALLOW_NUL, ret, NULL);
 }
 
 static int parse(const char *body, size_t length, json_t **ret, struct error *error)
 {
 	char start[QUOTE_MAX];
-	json_error_t reason;
+	int code = json_read(body, length, JSON_ALLOW_NUL, ret, NULL);
 
-	*ret = json_loadb(body, length, JSON_ALLOW_NUL, &reason);
-	if (!*ret && json_error_code(&reason) != json_error_out_of_memory)
-		*ret = load_mended(body, length, &reason);
-	if (*ret)
+	if (code == -EINVAL)
+		code = read_mended(body, length, ret);
+	if (code == 0)
 		return 0;
-	if (json_error_code(&reason) == json_error_out_of_memory)
+	if (code == -ENOMEM)
 		return error_no_memory(error);
 	return wrong(error, "answer is not JSON (starts with \"%s\")",
 		     text_printable(start, sizeof(start), body,
