@@ -7,10 +7,13 @@ is in the way; each test that says "never" stands beside one that shows the
 same frames arrive without it.
 """
 
+import json
+
 import pytest
 
 from lab import nft
-from lab.neighbour import Neighbour
+from lab.neighbour import ARRIVALS, Neighbour, mac_address
+from lab.processes import python
 
 FENCE = "10.77.0.1:4000>10.77.0.100:7999/udp"
 LISTENS4 = ("127.0.0.1:7000/udp", "127.0.0.1:7000/tcp", "127.0.0.53:7001/udp",
@@ -236,3 +239,43 @@ def test_isolation_sysctl_is_closed_before_the_guard_goes(container, dragoman):
     assert done.code == 1, done
     assert "Operation not permitted" in done.stderr
     assert container.sysctl("net.ipv4.conf.all.route_localnet") == "0"
+
+
+# What the sysctl opens in the other direction
+
+def send_from(namespace, source, destination):
+    """One datagram by an ordinary socket; what send() said."""
+    script = ("import socket, sys\n"
+              "made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n"
+              "made.bind((sys.argv[1], 5999))\n"
+              "try:\n    made.sendto(b'as another', (sys.argv[2], int(sys.argv[3])))\n"
+              "except OSError as error:\n    print(error.strerror)\n")
+    return namespace.run("/usr/bin/python3", "-c", script, source, *destination.split(":")).stdout
+
+
+class Careless:
+    """Hosts that take packets from 127.0.0.1 off the wire, and what comes to them."""
+
+    def __init__(self, hosts, container):
+        trust_all_sources(hosts, "eth0")
+        hosts.sysctl("net.ipv4.conf.all.route_localnet", 1)
+        container.ip("neighbour", "replace", "10.77.0.1", "dev", "eth0",
+                     "lladdr", mac_address(hosts, "eth0"))
+        self._listener = hosts.start(
+            *python(ARRIVALS, "10.77.0.1:7999/udp", "10.77.0.1:7010/udp"))
+        assert self._listener.read_line() == "ready"
+        self._container = container
+
+    def arrived(self):
+        assert send_from(self._container, "10.77.0.100", "10.77.0.1:7999") == ""
+        return json.loads(self._listener.read_line())["10.77.0.1:7010/udp"]
+
+
+def test_isolation_container_cannot_send_as_loopback(reconciled, hosts):
+    careless = Careless(hosts, reconciled)
+    for source in ("127.0.0.1", "127.9.9.9"):
+        assert send_from(reconciled, source, "10.77.0.1:7010") == "Operation not permitted\n"
+    assert careless.arrived() == 0
+    nft.load(reconciled, "flush chain inet dragoman postrouting")
+    assert send_from(reconciled, "127.0.0.1", "10.77.0.1:7010") == ""
+    assert careless.arrived() == 1

@@ -24,8 +24,6 @@ pytestmark = pytest.mark.alone
 SECONDS = float(os.environ.get("DRAGOMAN_SOAK", 10))
 CONTAINERS = 24  # of one round
 CALM = 1 / 3     # of the time, at the end, in which the agent is not killed
-# Idle connections that libcurl keeps: as many as there were looks at once, and the registry's.
-CONNECTIONS = 12
 # What the agent's memory may be above the least of its first rounds.
 GROWTH = 512 << 10
 
@@ -65,11 +63,7 @@ def test_soak_ends_exact_and_gives_everything_back(docker, etcd, registry, engin
             settled(oracle, agent, deadline=60)
             assert cables(ends), "no namespace is tied to us: its end would not be seen"
             churn.remove_all()
-            everything_is_let_go_of(agent, ends)
-            open_now = agent.descriptor_kinds()
-            assert open_now.pop("connection") <= open_first["connection"] + CONNECTIONS
-            assert open_now == {kind: count for kind, count in open_first.items()
-                                if kind != "connection"}
+            everything_is_let_go_of(agent, ends, open_first)
             for name, count in faults.count.items():
                 befell[name] = befell.get(name, 0) + count
             if not kills:

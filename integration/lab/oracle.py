@@ -239,7 +239,12 @@ def _amiss(links, routes, sysctls, stands):
 
 def rules_found(pid):
     """What stands in the namespace of a process, as nft -j and ip tell it."""
-    said = run("nsenter", f"--net=/proc/{pid}/ns/net", "sh", "-c", _LOOK).stdout
+    return rules_standing(f"/proc/{pid}/ns/net")
+
+
+def rules_standing(path):
+    """The same of a namespace by its file."""
+    said = run("nsenter", f"--net={path}", "sh", "-c", _LOOK).stdout
     ruleset, links, rest = said.split("\n", 2)
     routes, sysctls = rest.rsplit("\n\n", 1) if "\n\n" in rest else ("", rest)
     sysctls = dict(line.split(":", 1) for line in sysctls.split("\n") if line)
