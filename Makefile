@@ -77,14 +77,15 @@ help:
 	'make             build/dragoman' \
 	'make check       as root (the kernel module has unit tests): both compilers, unit tests,' \
 	'                 sanitizers, clang-tidy, format, headers, layers, manual, scripts,' \
-	'                 services (units of systemd)' \
+	'                 services (units of systemd), security (tests that SECURITY.md names)' \
 	'make unit        unit tests; make sanitize: the same under ASan and UBSan' \
 	'make integration real kernel, real etcd: as root (contrib/check does both);' \
 	'                 make integration-sanitize: the same under ASan and UBSan' \
 	'make fuzz        each fuzzer for SECONDS=60, with clang' \
 	'make valgrind    unit tests under valgrind' \
+	'make soak        SECONDS=N: everything at once, at random, for so long (as root)' \
 	'make cover       which lines unit and integration tests run (as root; needs llvm)' \
-	'make tidy format format-check headers layers manual scripts services   one of them' \
+	'make tidy format format-check headers layers manual scripts services security   one of them' \
 	'make install     to $$(DESTDIR)$$(PREFIX); make uninstall' \
 	'make clean       remove $$(BUILD)' \
 	'Variables: CC CFLAGS LDFLAGS CPPFLAGS BUILD PREFIX DESTDIR SANITIZE WERROR= V=1'
@@ -134,7 +135,7 @@ $(PROBES): $(BUILD)/integration/%: $(BUILD)/integration/%.o $(LIBRARY)
 
 # --- Checking ---------------------------------------------------------------
 
-CHECKS := gcc clang unit sanitize tidy format-check headers layers manual scripts services
+CHECKS := gcc clang unit sanitize tidy format-check headers layers manual scripts services security
 
 # Each check writes "ok NAME"; contrib/check takes the list from here.
 .PHONY: check list-checks
@@ -201,7 +202,7 @@ $(BUILD)/headers/%: % $(HEADERS)
 		-fsyntax-only -include $< -x c /dev/null
 	$(Q)touch $@
 
-.PHONY: layers manual scripts services
+.PHONY: layers manual scripts services security
 layers:
 	$(Q)contrib/check-layers --self-test
 	$(Q)contrib/check-layers .
@@ -213,6 +214,11 @@ manual:
 
 scripts:
 	$(Q)shellcheck $(SCRIPTS)
+	$(call ok,$@)
+
+security:
+	$(Q)contrib/check-security --self-test
+	$(Q)contrib/check-security .
 	$(call ok,$@)
 
 # As installed, but with a program that is there. A line that is not understood
@@ -248,6 +254,11 @@ integration-sanitize:
 # --- More, for those who look closer ----------------------------------------
 
 SECONDS ?= 60
+# Containers, services, faults and kills at random; the seed is printed.
+.PHONY: soak
+soak:
+	$(Q)DRAGOMAN_SOAK=$(SECONDS) $(MAKE) --no-print-directory integration PYTEST_FLAGS='-s -k soak'
+
 .PHONY: fuzz fuzzers
 fuzzers: $(FUZZERS)
 $(FUZZERS): $(BUILD)/tests/fuzz/%: tests/fuzz/%.c $(SOURCES) $(HEADERS)
@@ -284,7 +295,7 @@ cover:
 
 # --- Installing -------------------------------------------------------------
 
-DOCUMENTS := README.md NEWS LICENSE
+DOCUMENTS := README.md SECURITY.md NEWS LICENSE
 .PHONY: install uninstall clean
 install: all
 	install -D -m 755 $(PROGRAM) $(DESTDIR)$(SBINDIR)/dragoman
