@@ -15,9 +15,11 @@ VERSION    := 0.1.0
 ifeq ($(origin CC),default)
 CC := gcc
 endif
-CLANG        ?= clang
-CLANG_TIDY   ?= clang-tidy
-CLANG_FORMAT ?= clang-format
+CLANG         ?= clang
+CLANG_TIDY    ?= clang-tidy
+LLVM_COV      ?= llvm-cov
+LLVM_PROFDATA ?= llvm-profdata
+CLANG_FORMAT  ?= clang-format
 # Debian's own Python: the one that the package python3-pytest belongs to.
 PYTHON       ?= /usr/bin/python3
 PYTEST_FLAGS ?=
@@ -77,14 +79,14 @@ help:
 	'make             build/dragoman' \
 	'make check       as root (the kernel module has unit tests): both compilers, unit tests,' \
 	'                 sanitizers, clang-tidy, format, headers, layers, manual, scripts,' \
-	'                 services (units of systemd)' \
+	'                 services (units of systemd), security (tests that SECURITY.md names)' \
 	'make unit        unit tests; make sanitize: the same under ASan and UBSan' \
 	'make integration real kernel, real etcd: as root (contrib/check does both);' \
 	'                 make integration-sanitize: the same under ASan and UBSan' \
 	'make fuzz        each fuzzer for SECONDS=60, with clang' \
 	'make valgrind    unit tests under valgrind' \
-	'make cover       unit test coverage, with gcov' \
-	'make tidy format format-check headers layers manual scripts services   one of them' \
+	'make cover       which lines unit and integration tests run (as root; needs llvm)' \
+	'make tidy format format-check headers layers manual scripts services security   one of them' \
 	'make install     to $$(DESTDIR)$$(PREFIX); make uninstall' \
 	'make clean       remove $$(BUILD)' \
 	'Variables: CC CFLAGS LDFLAGS CPPFLAGS BUILD PREFIX DESTDIR SANITIZE WERROR= V=1'
@@ -134,7 +136,7 @@ $(PROBES): $(BUILD)/integration/%: $(BUILD)/integration/%.o $(LIBRARY)
 
 # --- Checking ---------------------------------------------------------------
 
-CHECKS := gcc clang unit sanitize corpora tidy format-check headers layers manual scripts services
+CHECKS := gcc clang unit sanitize corpora tidy format-check headers layers manual scripts services security
 
 # Each check writes "ok NAME"; contrib/check takes the list from here.
 .PHONY: check list-checks
@@ -214,7 +216,7 @@ $(BUILD)/headers/%: % $(HEADERS)
 		-fsyntax-only -include $< -x c /dev/null
 	$(Q)touch $@
 
-.PHONY: layers manual scripts services
+.PHONY: layers manual scripts services security
 layers:
 	$(Q)contrib/check-layers --self-test
 	$(Q)contrib/check-layers .
@@ -226,6 +228,11 @@ manual:
 
 scripts:
 	$(Q)shellcheck $(SCRIPTS)
+	$(call ok,$@)
+
+security:
+	$(Q)contrib/check-security --self-test
+	$(Q)contrib/check-security .
 	$(call ok,$@)
 
 # As installed, but with a program that is there. A line that is not understood
@@ -281,16 +288,28 @@ fuzz: fuzzers
 			-artifact_prefix=$(BUILD)/corpus/$$f- $(BUILD)/corpus/$$f tests/fuzz/corpus/$$f; \
 	done
 
+# Which lines of src the unit and the integration tests run together. Counters in mapped files
+# (%c): they stay after kill -9, and writing them is no system call that the filter would see.
+COVER       := $(BUILD)/cover
+COVER_FLAGS := -O0 -g -fprofile-instr-generate -fcoverage-mapping -mllvm -runtime-counter-relocation \
+	-Wno-unused-command-line-argument
 .PHONY: cover
 cover:
-	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/cover HARDENING= CFLAGS='-O0 -g --coverage' tests
-	$(Q)contrib/run-tests $(TESTS:$(BUILD)/%=$(BUILD)/cover/%)
-	$(Q)cd $(BUILD)/cover && gcov -n $(OBJECTS:$(BUILD)/%.o=%.gcno) | awk \
-		"/^File 'src/ { file = \$$2 } /^Lines executed/ && file { print \$$0, file; file = \"\" }"
+	$(Q)$(MAKE) --no-print-directory BUILD=$(COVER) CC=$(CLANG) HARDENING= CFLAGS='$(COVER_FLAGS)' all tests
+	$(Q)rm -rf $(COVER)/profile && mkdir -p $(COVER)/profile
+	$(Q)export LLVM_PROFILE_FILE='$(abspath $(COVER))/profile/%c%m.profraw'; \
+		contrib/run-tests $(TESTS:$(BUILD)/%=$(COVER)/%); \
+		$(MAKE) --no-print-directory DRAGOMAN=$(COVER)/dragoman integration
+	$(Q)$(LLVM_PROFDATA) merge -o $(COVER)/profile/all $(COVER)/profile/*.profraw
+	$(Q)$(LLVM_COV) show --show-branches=count -instr-profile=$(COVER)/profile/all $(COVER)/dragoman src \
+		$(TESTS:$(BUILD)/%=-object $(COVER)/%) >$(COVER)/lines
+	$(Q)$(LLVM_COV) report -instr-profile=$(COVER)/profile/all $(COVER)/dragoman src \
+		$(TESTS:$(BUILD)/%=-object $(COVER)/%) --show-region-summary=false --show-branch-summary=false
+	@echo '  COVER    each line with its count: $(COVER)/lines'
 
 # --- Installing -------------------------------------------------------------
 
-DOCUMENTS := README.md NEWS LICENSE
+DOCUMENTS := README.md SECURITY.md NEWS LICENSE
 .PHONY: install uninstall clean
 install: all
 	install -D -m 755 $(PROGRAM) $(DESTDIR)$(SBINDIR)/dragoman

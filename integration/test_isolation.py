@@ -61,7 +61,7 @@ def test_isolation_forged_ipv4_never_arrives(reconciled, neighbour):
     for _ in range(3):
         assert neighbour.attack() == NOTHING4
     guarded = nft.listing(reconciled, "chain", "inet", "dragoman", "guard")
-    assert guarded.count("drop") == 2
+    assert guarded.count("drop") == 5
 
 
 def test_isolation_forged_ipv4_arrives_without_the_guard(reconciled, neighbour):
@@ -99,22 +99,72 @@ def test_isolation_honest_packets_arrive(reconciled, hosts):
         assert honest.attack() == dict.fromkeys(listens, 1)
 
 
-def new_cable(laboratory, device):
-    """Another cable, with addresses of its own, after everything else was set up."""
+def new_veth(laboratory, device="eth1"):
+    laboratory.namespaces.link(laboratory.container, laboratory.hosts, device, "far")
+    return device
+
+
+def new_bridge(laboratory):
+    """With a cable as its port."""
+    container = laboratory.container
+    container.ip("link", "add", "br1", "type", "bridge")
+    container.ip("link", "set", new_veth(laboratory, "port"), "master", "br1")
+    container.ip("link", "set", "br1", "up")
+    return "br1"
+
+
+def new_macvlan(laboratory):
+    laboratory.container.ip("link", "add", "mac1", "link", new_veth(laboratory, "lower"),
+                            "type", "macvlan", "mode", "bridge")
+    laboratory.container.ip("link", "set", "mac1", "up")
+    return "mac1"
+
+
+def new_vxlan(laboratory):
+    """A tunnel between the two: its frames come in packets that are honest."""
+    for namespace, name, remote in ((laboratory.container, "vx1", "10.77.0.1"),
+                                    (laboratory.hosts, "far", "10.77.0.100")):
+        namespace.ip("link", "add", name, "type", "vxlan", "id", "7", "dev", "eth0",
+                     "remote", remote, "dstport", "4789")
+        namespace.ip("link", "set", name, "up")
+    return "vx1"
+
+
+def new_tun(laboratory):
+    """The neighbour is at the other end of it, in a process of the container."""
+    laboratory.container.ip("tuntap", "add", "dev", "tun1", "mode", "tun")
+    laboratory.container.ip("link", "set", "tun1", "up")
+    return "tun1"
+
+
+def new_neighbour(laboratory, device):
+    """At the far end of a new device of the container's, where both have addresses now."""
     container, hosts = laboratory.container, laboratory.hosts
-    trust_all_sources(container)  # also those that come
-    laboratory.namespaces.link(container, hosts, device, "eth1")
     container.add_address("10.78.0.100/24", device=device)
-    hosts.add_address("10.78.0.1/24", device="eth1")
+    if device == "tun1":
+        attacker, far = container, "tun:tun1"
+    else:
+        attacker, far = hosts, "far"
+        hosts.add_address("10.78.0.1/24", device=far)
     frames = [frame.replace("10.77.", "10.78.") for frame in FRAMES4]
     listens = [listen.replace("10.77.", "10.78.") for listen in LISTENS4]
-    return Neighbour(hosts, container, frames, listens, FENCE.replace("10.77.", "10.78."),
-                     device="eth1", victim_device=device)
+    return Neighbour(attacker, container, frames, listens, FENCE.replace("10.77.", "10.78."),
+                     device=far, victim_device=device)
 
 
-@pytest.mark.parametrize("device", ["eth1", "lo1", "lo.100", "Lo", "0lo"])
-def test_isolation_interface_added_later_is_guarded(reconciled, laboratory, device):
-    with new_cable(laboratory, device) as neighbour:
+def named(name):
+    return lambda laboratory: new_veth(laboratory, name)
+
+
+INTERFACES = {"veth": new_veth, "bridge": new_bridge, "macvlan": new_macvlan, "vxlan": new_vxlan,
+              "tun": new_tun, **{name: named(name) for name in ("lo1", "lo.100", "Lo", "0lo")}}
+
+
+@pytest.mark.parametrize("interface", INTERFACES)
+def test_isolation_interface_added_later_is_guarded(reconciled, laboratory, interface):
+    trust_all_sources(laboratory.container)  # also those that come
+    device = INTERFACES[interface](laboratory)
+    with new_neighbour(laboratory, device) as neighbour:
         assert set(neighbour.attack().values()) == {0}
         nft.load(reconciled, "flush chain inet dragoman guard")
         assert neighbour.attack()["127.0.0.1:7000/udp"] >= 1

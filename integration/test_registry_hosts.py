@@ -10,7 +10,6 @@ from lab.bad_server import (BadServer, SilentListener, answer, refusing_address,
                             tls_context)
 from lab.command import Dragoman
 from lab.etcd import Certificates, encode
-from lab.processes import run
 
 
 def endpoints(resolved):
@@ -73,47 +72,13 @@ def test_registry_tls_client_certificate_of_another_ca_is_refused(etcd_tls, othe
     assert_one_error(done, etcd_tls.address)
 
 
-def issue(certificates, name, until, alternative):
-    """A server certificate of that CA with an end and names of the test's choice.
-
-    Of openssl's commands only `ca` writes a certificate whose end is past, in
-    releases before and after 3.4.
-    """
-    folder = certificates.folder / f"ca-{name}"
-    folder.mkdir()
-    key, request, certificate, configuration, index = (
-        folder / end for end in ("key", "csr", "pem", "cnf", "index"))
-    index.touch()
-    configuration.write_text(f"""
-        [ca]
-        default_ca = laboratory
-        [laboratory]
-        database = {index}
-        serial = {folder}/serial
-        new_certs_dir = {folder}
-        policy = any
-        default_md = sha256
-        x509_extensions = names
-        [any]
-        commonName = supplied
-        [names]
-        subjectAltName = {alternative}
-        """)
-    run("openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-        "-keyout", key, "-out", request, "-subj", f"/CN={name}")
-    run("openssl", "ca", "-batch", "-notext", "-create_serial", "-config", configuration,
-        "-cert", certificates.ca, "-keyfile", certificates.ca_key, "-in", request,
-        "-out", certificate, "-startdate", "20200101000000Z", "-enddate", until)
-    return certificate, key
-
-
 @pytest.mark.parametrize(("name", "until", "alternative", "said"), [
     ("expired", "20210101000000Z", "IP:127.0.0.1", "expired"),
     ("elsewhere", "20491231000000Z", "DNS:elsewhere.example.org", "127.0.0.1"),
     ("other-address", "20491231000000Z", "IP:127.0.0.2", "127.0.0.1"),
 ])
 def test_registry_tls_certificate_is_checked(other_certificates, name, until, alternative, said):
-    context = tls_context(*issue(other_certificates, name, until, alternative))
+    context = tls_context(*other_certificates.issue(name, until, alternative))
     with BadServer(lambda _: answer("{}"), context) as server:
         done = Dragoman(f"etcds://{server.address}")(
             "resolve", "--json", "--tls-ca", other_certificates.ca, "web;80")

@@ -134,7 +134,8 @@ static void on_input(struct loop_source *source, int fd, unsigned events, void *
 
 static int run(struct probe *probe, const struct registry_options *options, struct error *error)
 {
-	static const struct registry_watch_functions functions = {on_update, on_state};
+	static const struct registry_watch_functions functions = {.on_update = on_update,
+								  .on_state = on_state};
 	struct loop_source *input;
 	int code = loop_new(&probe->loop);
 

@@ -162,10 +162,10 @@ static void test_decode_of_rules_tells_whether_a_chain_is_intact(void **state)
 		const char *chain, *rules; /* as indices of those that ours has */
 		bool intact;
 	} cases[] = {
-		{"guard", "01", true},           {"guard", "", false},
-		{"guard", "0", false},           {"guard", "1", false},
-		{"guard", "10", false},          {"guard", "00", false},
-		{"guard", "011", false},         {"output", "01", true},
+		{"guard", "01234", true},        {"guard", "", false},
+		{"guard", "01", false},          {"guard", "0123", false},
+		{"guard", "01324", false},       {"guard", "00123", false},
+		{"guard", "012344", false},      {"output", "01", true},
 		{"output", "11", false},         {"postrouting", "01", true},
 		{"postrouting", "0", false},     {"unavailable", "0123", true},
 		{"unavailable", "012", false},   {"unavailable", "0132", false},

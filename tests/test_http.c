@@ -410,6 +410,7 @@ static void test_http_connection_that_is_late_is_an_error(void **state)
 	assert_int_equal(loop_run(fixture->loop), 0);
 	assert_int_equal(fixture->calls, 1);
 	assert_int_equal(fixture->error.code, -ETIMEDOUT);
+	assert_string_equal(fixture->error.message, "the server: no connection within 0.05 s");
 }
 
 static void test_http_answer_with_endless_headers_is_an_error(void **state)

@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 
+#include "../src/registry/registry_private.h"
 #include "dragoman/base/memory.h"
 #include "dragoman/registry/registry.h"
 #include "http_server.h"
@@ -327,6 +328,82 @@ static void test_registry_read_without_any_good_host_names_each(void **state)
 	assert_string_equal(fixture->unreachable.message, expected);
 }
 
+/* Nothing in any range, by the cluster, and at the revision, of the server's user pointer. */
+static bool serve_cluster(struct http_server *server, const char *request, struct text *answer,
+			  void *user)
+{
+	const unsigned *cluster = user;
+	CLEANUP(text_done) struct text body = {0};
+	char head[64];
+
+	(void)server;
+	if (strstr(request, "GET /v2/")) {
+		static const char none[] = "{\"errorCode\":100,\"message\":\"Key not found\"}";
+
+		text_printf(answer,
+			    "HTTP/1.1 404 Not Found\r\nX-Etcd-Cluster-Id: %x\r\n"
+			    "X-Etcd-Index: %u\r\nContent-Length: %zu\r\n\r\n%s",
+			    *cluster, *cluster, strlen(none), none);
+		return true;
+	}
+	(void)snprintf(head, sizeof(head), "{\"cluster_id\":\"%u\",\"revision\":\"%u\"}", *cluster,
+		       *cluster);
+	text_printf(&body, "{\"header\":%s,\"succeeded\":true,\"responses\":[", head);
+	for (size_t i = 0; i < count_of(request, "request_range"); i++)
+		text_printf(&body, "%s{\"response_range\":{}}", i ? "," : "");
+	text_puts(&body, "]}");
+	http_server_answer(answer, "200 OK", body.data);
+	return true;
+}
+
+static const char *const schemes[] = {"etcd", "etcd2"};
+
+static void test_registry_read_of_another_cluster_asks_for_the_one_that_is_known(void **state)
+{
+	unsigned known = 7, other = 8;
+
+	for (size_t i = 0; i < ARRAY_SIZE(schemes); i++) {
+		struct fixture *fixture;
+
+		assert_int_equal(setup(state), 0);
+		fixture = *state;
+		fixture->servers[0] = http_server_new(fixture->loop, serve_cluster, &other);
+		fixture->servers[1] = http_server_new(fixture->loop, serve_cluster, &known);
+		open_registry(fixture, schemes[i], false);
+		fixture->registry->cluster = known;
+		read_services(fixture, 3);
+		assert_int_equal(fixture->failed, 0);
+		for (size_t j = 0; j < 3; j++)
+			assert_int_equal(fixture->revisions[j], known);
+		assert_int_equal(teardown(state), 0);
+	}
+}
+
+static void test_registry_read_without_the_known_cluster_takes_another(void **state)
+{
+	unsigned other = 8;
+
+	for (size_t i = 0; i < ARRAY_SIZE(schemes); i++) {
+		struct fixture *fixture;
+
+		assert_int_equal(setup(state), 0);
+		fixture = *state;
+		fixture->servers[0] = http_server_new(fixture->loop, serve_cluster, &other);
+		fixture->servers[1] = http_server_new(fixture->loop, serve_500, NULL);
+		open_registry(fixture, schemes[i], false);
+		fixture->registry->cluster = 7;
+		read_services(fixture, 100);
+		assert_int_equal(fixture->failed, 0);
+		assert_int_equal(fixture->answers, 100);
+		for (size_t j = 0; j < 100; j++)
+			assert_int_equal(fixture->revisions[j], other);
+		/* Each host once for the known one, and the first once more. */
+		assert_true(http_server_count(fixture->servers[1]) <=
+			    http_server_count(fixture->servers[0]));
+		assert_int_equal(teardown(state), 0);
+	}
+}
+
 /* "/s5" in base64, as key and as the beginning of the range below it. */
 static bool asks_for_s5(const char *request)
 {
@@ -606,6 +683,10 @@ int main(void)
 		TEST(test_registry_read_with_a_failing_host_goes_to_the_next_and_stays),
 		TEST(test_registry_read_of_a_wrong_answer_keeps_nothing_of_it),
 		TEST(test_registry_read_without_any_good_host_names_each),
+		/* These two make a fixture for each API. */
+		cmocka_unit_test(
+			test_registry_read_of_another_cluster_asks_for_the_one_that_is_known),
+		cmocka_unit_test(test_registry_read_without_the_known_cluster_takes_another),
 		TEST(test_registry_read_with_one_forbidden_service_fails_that_one_alone),
 		TEST(test_registry_read_of_too_large_answers_asks_for_less),
 		TEST(test_registry_read_of_an_answer_that_is_always_too_large_fails),

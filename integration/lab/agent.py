@@ -183,6 +183,13 @@ class Agent:
     def kill(self):
         self._process.stop(signal.SIGKILL)
 
+    def has_ended(self):
+        return self._process.ended() is not None
+
+    def wait(self, deadline=20):
+        """Its exit status when it ends by itself, or by another's hand."""
+        return self._process.wait(deadline)
+
     def end(self, signum=signal.SIGTERM):
         """Asks it to end; it has to, with status 0."""
         if self._process.ended() is None:

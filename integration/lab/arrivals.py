@@ -3,12 +3,14 @@
 
     arrivals.py FENCE LISTEN...
 
+A listener is 127.0.0.1:80/tcp, 127.0.0.1:80/udp, or of another protocol, by
+its number, and without a port: 127.0.0.1:0/132. A UDP one as LISTEN>ADDRESS:PORT
+sends a datagram there first, so that a flow begins at it.
+
 Prints "ready"; then, for each datagram that comes to FENCE, a JSON object:
-how many datagrams came to each UDP listener since, and how many SYNs stand
-at each TCP listener now.
+how many packets came to each listener since, of TCP how many SYNs.
 """
 
-import collections
 import json
 import pathlib
 import socket
@@ -20,13 +22,18 @@ _SYN_RECEIVED = "03"
 
 
 def listen(where):
+    where, arrow, first = where.partition(">")
     family, address, port, protocol = parse_listen(where)
-    kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
-    server = socket.socket(family, kind)
+    kind = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}.get(protocol, socket.SOCK_RAW)
+    number = int(protocol) if kind == socket.SOCK_RAW else 0
+    server = socket.socket(family, kind, number)
     server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
     server.bind((address, port))
     if protocol == "tcp":
         server.listen(128)
+    if arrow:
+        to_address, _, to_port = first.rpartition(":")
+        server.sendto(b"first", (to_address, int(to_port)))
     return server
 
 
@@ -40,28 +47,36 @@ def drain(server):
             return count
 
 
-def half_open():
-    """Requests by local port: what a SYN leaves until its handshake is over."""
-    counts = collections.Counter()
-    for name in ("tcp", "tcp6"):
-        path = pathlib.Path("/proc/net") / name
-        for line in path.read_text().splitlines()[1:] if path.exists() else ():
-            local, state = line.split()[1], line.split()[3]
-            if state == _SYN_RECEIVED:
-                counts[int(local.rpartition(":")[2], 16)] += 1
-    return counts
+class Requests:
+    """What a SYN leaves until its handshake is over, each counted once."""
+
+    def __init__(self):
+        self._told = set()
+
+    def count_new(self):
+        """By local port."""
+        counts = {}
+        for name in ("tcp", "tcp6"):
+            path = pathlib.Path("/proc/net") / name
+            for line in path.read_text().splitlines()[1:] if path.exists() else ():
+                local, remote, state = line.split()[1:4]
+                if state == _SYN_RECEIVED and (local, remote) not in self._told:
+                    self._told.add((local, remote))
+                    port = int(local.rpartition(":")[2], 16)
+                    counts[port] = counts.get(port, 0) + 1
+        return counts
 
 
 def main():
     fence = listen(sys.argv[1])
     servers = {where: listen(where) for where in sys.argv[2:]}
+    requests = Requests()
     print("ready", flush=True)
     while True:
         fence.recv(2048)
-        requests = half_open()
-        print(json.dumps({where: drain(server) if where.endswith("/udp")
-                          else requests[server.getsockname()[1]]
-                          for where, server in servers.items()}), flush=True)
+        new = requests.count_new()
+        print(json.dumps({where: new.get(server.getsockname()[1], 0) if where.endswith("/tcp")
+                          else drain(server) for where, server in servers.items()}), flush=True)
 
 
 main()

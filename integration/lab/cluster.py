@@ -6,13 +6,12 @@
         cluster.any().put(key, value)
 """
 
+import contextlib
 import os
 import pathlib
-import re
 import shutil
 import signal
 import tempfile
-import urllib.request
 
 from lab.etcd import Etcd, free_ports
 from lab.waiting import wait_until
@@ -21,23 +20,29 @@ from lab.waiting import wait_until
 class Member(Etcd):
     """One of them: an Etcd that can be frozen. Its start needs the others."""
 
+    # Milliseconds. An election is not to be lost to a machine that is busy for a moment.
+    HEARTBEAT, ELECTION = 200, 2000
+
     def __init__(self, cluster, number, port, peer):
         self.folder = cluster.folder / str(number)
         self.folder.mkdir()
-        self._program = "etcd"
+        self._program, self._options = "etcd", ()
         self.certificates = self.user = self._token = self._process = None
         self.port, self._peer = port, peer
         self._cluster, self._name = cluster, f"member{number}"
         self.frozen = False
 
+    @property
+    def _peer_web(self):
+        return f"http://127.0.0.1:{self._peer}"
+
     def _command(self, peer):
-        own, peers = self._web, f"http://127.0.0.1:{peer}"
-        everybody = ",".join(f"{each._name}=http://127.0.0.1:{each._peer}"
-                             for each in self._cluster.members)
-        # An election is not to be lost to a machine that is busy for a moment.
+        own, peers = self._web, self._peer_web
+        everybody = ",".join(f"{each._name}={each._peer_web}" for each in self._cluster.members)
         return [self._program, "--name", self._name, "--enable-v2",
                 "--data-dir", self.folder / "data",
-                "--heartbeat-interval", "200", "--election-timeout", "2000",
+                "--heartbeat-interval", str(self.HEARTBEAT),
+                "--election-timeout", str(self.ELECTION),
                 "--listen-client-urls", own, "--advertise-client-urls", own,
                 "--listen-peer-urls", peers, "--initial-advertise-peer-urls", peers,
                 "--initial-cluster", everybody, "--initial-cluster-state", "new"]
@@ -64,10 +69,12 @@ class Member(Etcd):
 
     def watchers(self):
         """How many watches of the v3 API it serves."""
-        with urllib.request.urlopen(f"{self._web}/metrics", timeout=10) as answer:
-            found = re.search(r"^etcd_debugging_mvcc_watcher_total (\S+)$",
-                              answer.read().decode(), re.MULTILINE)
-        return int(float(found[1])) if found else 0
+        return self.metric("etcd_debugging_mvcc_watcher_total")
+
+    def is_leader(self):
+        """As it says itself."""
+        status = self.call("/v3/maintenance/status")
+        return status.get("leader", "0") == status["header"]["member_id"]
 
 
 class Cluster:
@@ -77,10 +84,7 @@ class Cluster:
 
     def __init__(self):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="dragoman-cluster-"))
-        ports = free_ports(2 * self.SIZE)
-        self.members = []
-        for number in range(self.SIZE):
-            self.members.append(Member(self, number, ports[2 * number], ports[2 * number + 1]))
+        self.members = self._make_members()
         try:
             for member in self.members:
                 member.launch()
@@ -88,6 +92,11 @@ class Cluster:
         except BaseException:
             self.close()
             raise
+
+    def _make_members(self):
+        ports = free_ports(2 * self.SIZE)
+        return [Member(self, number, ports[2 * number], ports[2 * number + 1])
+                for number in range(self.SIZE)]
 
     def wait(self):
         """Until every member is healthy."""
@@ -104,13 +113,28 @@ class Cluster:
                                         if member.is_up and member.watchers()), None),
                           what="a member that is watched")
 
+    def leader(self):
+        """The member that leads the others."""
+        def look():
+            for member in self.members:
+                with contextlib.suppress(OSError):
+                    if member.is_up and member.is_leader():
+                        return member
+            return None
+        return wait_until(look, 40, what="a leader")
+
     @property
     def url(self):
-        return "etcd://" + ",".join(member.address for member in self.members)
+        return self.url_from(self.members[0])
+
+    def url_from(self, first):
+        """With that member as the first one."""
+        others = [member for member in self.members if member is not first]
+        return "etcd://" + ",".join(member.address for member in [first, *others])
 
     @property
     def url_v2(self):
-        return "etcd2://" + ",".join(member.address for member in self.members)
+        return self.url.replace("etcd://", "etcd2://")
 
     def close(self):
         for member in self.members:

@@ -34,6 +34,16 @@ def encode(text):
     return base64.b64encode(raw).decode()
 
 
+def transaction(puts=(), deletes=()):
+    """Of pairs or a mapping, and keys: the body of a request. A key stands there once."""
+    def put(key, value):
+        return {"key": encode(key), "value": encode(
+            value if isinstance(value, (str, bytes)) else json.dumps(value))}
+
+    return {"success": [*({"requestPut": put(*pair)} for pair in dict(puts).items()),
+                        *({"requestDeleteRange": {"key": encode(key)}} for key in deletes)]}
+
+
 class Certificates:
     """A CA, a server certificate for 127.0.0.1 and a client's, in a folder."""
 
@@ -45,6 +55,49 @@ class Certificates:
             "-days", "2", "-addext", "keyUsage=critical,keyCertSign")
         self.server, self.server_key = self._issue("server")
         self.client, self.client_key = self._issue("client")
+
+    def issue(self, name, until, alternative="IP:127.0.0.1,DNS:localhost"):
+        """A server certificate with an end ("20210101000000Z") and names of the test's choice.
+
+        Of openssl's commands only `ca` writes a certificate whose end is past, in
+        releases before and after 3.4.
+        """
+        folder = self.folder / f"ca-{name}"
+        folder.mkdir()
+        key, request, certificate, configuration, index = (
+            folder / end for end in ("key", "csr", "pem", "cnf", "index"))
+        index.touch()
+        configuration.write_text(f"""
+            [ca]
+            default_ca = laboratory
+            [laboratory]
+            database = {index}
+            serial = {folder}/serial
+            new_certs_dir = {folder}
+            policy = any
+            default_md = sha256
+            x509_extensions = names
+            [any]
+            commonName = supplied
+            [names]
+            subjectAltName = {alternative}
+            extendedKeyUsage = serverAuth,clientAuth
+            subjectKeyIdentifier = hash
+            authorityKeyIdentifier = keyid
+            """)
+        run("openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
+            "-keyout", key, "-out", request, "-subj", f"/CN={name}")
+        run("openssl", "ca", "-batch", "-notext", "-create_serial", "-config", configuration,
+            "-cert", self.ca, "-keyfile", self.ca_key, "-in", request,
+            "-out", certificate, "-startdate", "20200101000000Z", "-enddate", until)
+        return certificate, key
+
+    def replace(self, **files):
+        """New content for some of ca, server..., which etcd and the agent look at anew."""
+        for name, file in files.items():
+            new = self.folder / "new"
+            new.write_bytes(pathlib.Path(file).read_bytes())
+            new.rename(getattr(self, name))
 
     def _issue(self, name):
         key, request, certificate = (self.folder / f"{name}.{end}" for end in ("key", "csr", "pem"))
@@ -66,11 +119,11 @@ class Etcd:
 
     tls: with a certificate of its own, and clients must show one (certificates
     holds the files). user, password: authentication on. program: of another
-    release (lab/releases.py).
+    release (lab/releases.py). options: more of its own.
     """
 
-    def __init__(self, tls=False, user=None, password=None, program="etcd"):
-        self._program = program
+    def __init__(self, tls=False, user=None, password=None, program="etcd", options=()):
+        self._program, self._options = program, options
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="dragoman-etcd-"))
         self.certificates = Certificates(self.folder) if tls else None
         self.user, self.password = user, password
@@ -107,16 +160,30 @@ class Etcd:
         """Ends the server; its data and its ports stay."""
         self._process.stop()
 
-    def start_again(self, empty=False):
-        """At the same ports, with the data it had or with none."""
-        if empty:
+    def back_up(self):
+        """Of a server that is stopped: what start_again() takes."""
+        copy = pathlib.Path(tempfile.mkdtemp(dir=self.folder))
+        shutil.copytree(self.folder / "data", copy / "data")
+        return copy / "data"
+
+    def start_again(self, empty=False, data=None, options=None):
+        """At the same ports, with the data it had, with others or with none.
+
+        An empty one is the same cluster to those who ask, for that is made of its
+        names and addresses, and --initial-cluster-token of the options.
+        """
+        if options is not None:
+            self._options = options
+        if empty or data:
             shutil.rmtree(self.folder / "data")
+        if data:
+            shutil.copytree(data, self.folder / "data")
         assert self._try(), (self.folder / "log").read_text()[-2000:]
 
-    def compact(self):
-        """Forgets all revisions but the newest."""
+    def compact(self, physical=True):
+        """Forgets all revisions but the newest; physical: has done so when this returns."""
         revision = self.call("/v3/kv/range", key=encode("/"))["header"]["revision"]
-        self.call("/v3/kv/compaction", revision=revision, physical=True)
+        self.call("/v3/kv/compaction", revision=revision, physical=physical)
 
     def _command(self, peer):
         own, peers = self._web, f"http://127.0.0.1:{peer}"
@@ -128,7 +195,7 @@ class Etcd:
             command += ["--cert-file", self.certificates.server,
                         "--key-file", self.certificates.server_key,
                         "--client-cert-auth", "--trusted-ca-file", self.certificates.ca]
-        return command
+        return command + list(self._options)
 
     @property
     def _web(self):
@@ -170,7 +237,27 @@ class Etcd:
     def call(self, path, **body):
         """POSTs a request to the v3 gateway: call("/v3/kv/range", key=...)."""
         headers = {"Authorization": self._token} if self._token else {}
-        return self._open(path, json.dumps(body).encode(), "POST", headers)
+        try:
+            return self._open(path, json.dumps(body).encode(), "POST", headers)
+        except urllib.error.HTTPError as error:
+            if not self._token or b"invalid auth token" not in error.read():
+                raise
+        self._token = self.log_in("root", "root")
+        return self.call(path, **body)
+
+    def log_in(self, name, password):
+        """A token."""
+        return self._open("/v3/auth/authenticate", json.dumps(
+            {"name": name, "password": password}).encode(), "POST")["token"]
+
+    def is_valid(self, token):
+        try:
+            self._open("/v3/kv/range", json.dumps({"key": encode("/")}).encode(), "POST",
+                       {"Authorization": token})
+        except urllib.error.HTTPError as error:
+            assert b"invalid auth token" in error.read()
+            return False
+        return True
 
     def _enable_auth(self):
         self.call("/v3/auth/user/add", name="root", password="root")
@@ -181,7 +268,7 @@ class Etcd:
                   perm={"permType": "READ", "key": encode("/"), "range_end": encode("0")})
         self.call("/v3/auth/user/grant", user=self.user, role="reader")
         self.call("/v3/auth/enable")
-        self._token = self.call("/v3/auth/authenticate", name="root", password="root")["token"]
+        self._token = self.log_in("root", "root")
 
     # The v3 tree
 

@@ -7,6 +7,8 @@
         web.add_address("10.77.0.100/24")
 """
 
+import contextlib
+import ctypes
 import itertools
 import os
 import pathlib
@@ -15,6 +17,21 @@ from lab.processes import Process, run
 from lab.waiting import wait_until
 
 _numbers = itertools.count(1)
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@contextlib.contextmanager
+def inside(namespace):
+    """What this thread connects meanwhile is of that namespace: setns(2) is of a thread."""
+    def enter(file):
+        assert _libc.setns(file.fileno(), 0) == 0, os.strerror(ctypes.get_errno())
+
+    with open("/proc/thread-self/ns/net", "rb") as here, open(namespace.path, "rb") as there:
+        enter(there)
+        try:
+            yield
+        finally:
+            enter(here)
 
 
 class Namespace:

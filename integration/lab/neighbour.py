@@ -10,27 +10,35 @@ _HERE = pathlib.Path(__file__).parent
 
 
 def mac_address(namespace, device):
-    return json.loads(namespace.ip("-j", "link", "show", device).stdout)[0]["address"]
+    """All zeros where it has none."""
+    found = json.loads(namespace.ip("-j", "link", "show", device).stdout)[0]
+    return found.get("address", "00:00:00:00:00:00")
+
+
+def _text(frame):
+    return frame.hex() if isinstance(frame, bytes) else frame
 
 
 class Neighbour:
     """Forges frames to listeners in another namespace, on one cable.
 
-    frames: "10.77.0.1:4000>127.0.0.1:7000/udp"; listens: what the victim
-    listens at. fence: an honest frame, "10.77.0.1:4000>10.77.0.100:7999/udp".
+    frames: "10.77.0.1:4000>127.0.0.1:7000/udp", or bytes of lab/frames.py;
+    listens: what the victim listens at. fence: an honest frame,
+    "10.77.0.1:4000>10.77.0.100:7999/udp".
     """
 
     def __init__(self, namespace, victim, frames, listens, fence, device="eth0",
                  victim_device="eth0"):
+        self.mac = mac_address(victim, victim_device)
         self._victim = victim.start(
             *python(_HERE / "arrivals.py", fence.partition(">")[2], *listens))
         assert self._victim.read_line() == "ready"
         self._forger = namespace.start(
-            *python(_HERE / "forge.py", device, mac_address(victim, victim_device), fence, *frames))
+            *python(_HERE / "forge.py", device, self.mac, fence, *map(_text, frames)))
 
-    def attack(self):
-        """Sends each frame once. What arrived since the last time, by listener."""
-        self._forger.write_line("send")
+    def attack(self, frames=()):
+        """Sends each frame once, or those that are given. What arrived since, by listener."""
+        self._forger.write_line(" ".join(["send", *map(_text, frames)]))
         assert self._forger.read_line().startswith("sent")
         return json.loads(self._victim.read_line())
 

@@ -7,6 +7,9 @@
         relay.part()      connections are closed, and new ones as they come, until
         relay.join()
         relay.hang(at=b"word")               from the next request on that has that word
+        relay.cut_after(100, of=b"/kv/txn")  connections are closed, once, behind so many
+                                             bytes of answers since that was asked
+        relay.slow(0.001) answers come byte by byte
         relay.cut()       connections are closed, new ones refused
         relay.asked, relay.answered      the bytes that came through
 """
@@ -35,6 +38,7 @@ class Relay:
         self._lock = threading.Lock()
         self._parted = False
         self._hung, self._hangs_at, self._ended = False, None, threading.Event()
+        self._left, self._cuts, self._pause = None, None, 0
         self._start(self._accept)
 
     @staticmethod
@@ -77,14 +81,49 @@ class Relay:
                     self._hung = True
                     break
                 record += data
+                if record is self.asked and self._cuts and self._cuts[1] in data:
+                    (self._left, _), self._cuts = self._cuts, None
                 if self._replace and record is self.answered:
                     data = data.replace(*self._replace)
-                sink.sendall(data)
+                self._send(sink, data, record is self.answered)
         if self._hung:
             self._ended.wait()
         # A half that has ended ends the other's reading, and by that the other.
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
+
+    def _send(self, sink, data, is_answer):
+        if not is_answer:
+            sink.sendall(data)
+            return
+        is_last = self._left is not None and len(data) >= self._left
+        if self._left is not None:
+            data = data[:self._left]
+            self._left = None if is_last else self._left - len(data)
+        if self._pause:
+            for byte in data:
+                sink.sendall(bytes([byte]))
+                self._ended.wait(self._pause)
+        else:
+            sink.sendall(data)
+        if is_last:
+            with self._lock:
+                self._shut_down()
+
+    def cut_after(self, count, of=None):
+        """of: a word of the request; of whatever is answered from now on without one."""
+        if of:
+            self._cuts = count, of
+        else:
+            self._left = count
+
+    @property
+    def is_whole(self):
+        """What was to be cut is cut."""
+        return self._left is None and self._cuts is None
+
+    def slow(self, pause):
+        self._pause = pause
 
     def hang(self, at=None):
         self._hangs_at = at
@@ -93,9 +132,12 @@ class Relay:
     def part(self):
         with self._lock:
             self._parted = True
-            for each in self._sockets:
-                with contextlib.suppress(OSError):
-                    each.shutdown(socket.SHUT_RDWR)
+            self._shut_down()
+
+    def _shut_down(self):
+        for each in self._sockets:
+            with contextlib.suppress(OSError):
+                each.shutdown(socket.SHUT_RDWR)
 
     def join(self):
         self._parted = False

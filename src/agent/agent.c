@@ -42,6 +42,14 @@ static void on_registry_state(enum registry_state state, const struct error *err
 	}
 }
 
+static void on_registry_restored(const char *what, void *user)
+{
+	const struct agent *agent = user;
+
+	log_warn("registry %s: it came back as another one, and all is read anew: %s",
+		 registry_url(agent->registry), what);
+}
+
 bool agent_is_held(const struct agent *agent)
 {
 	return registry_watch_state(agent->watch) == REGISTRY_LOST && agent->live != UINT64_MAX &&
@@ -99,7 +107,7 @@ static void on_sweep(struct loop_source *source, void *user)
 	sweeper_run(user);
 }
 
-static void arm_resync(struct agent *agent)
+void agent_arm_resync(struct agent *agent)
 {
 	if (agent->options.resync)
 		loop_source_arm(agent->resync, loop_now(agent->loop) + agent->options.resync);
@@ -122,6 +130,7 @@ static int open_sources(struct agent *agent, struct error *error)
 	static const struct registry_watch_functions functions = {
 		.on_update = on_update,
 		.on_state = on_registry_state,
+		.on_restored = on_registry_restored,
 	};
 	int r = registry_open(agent->loop, &agent->options.registry, &agent->registry, error);
 
@@ -201,7 +210,7 @@ int agent_start(struct agent *agent, struct error *error)
 		.on_state = on_container_state,
 	};
 
-	arm_resync(agent);
+	agent_arm_resync(agent);
 	loop_source_trigger(agent->reconcile);
 	if (!agent->options.docker)
 		return 0;
@@ -217,10 +226,11 @@ void agent_resync(struct agent *agent)
 	LIST_FOREACH (target, &agent->targets, entry) {
 		target_resync(target);
 	}
+	subscriptions_resync(agent);
 	registry_watch_resync(agent->watch);
 	if (agent->containers)
 		containers_resync(agent->containers);
-	arm_resync(agent);
+	agent_arm_resync(agent);
 }
 
 int agent_flush(struct agent *agent, struct error *error)

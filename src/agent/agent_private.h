@@ -34,6 +34,8 @@ struct subscription {
 	LIST_HEAD(, backend) users;
 	bool known;   /* it was told whole at least once */
 	bool failed;  /* the last read failed: what is known stays */
+	bool spared;  /* the registry came back without it: what is known stays, for a while */
+	bool resync;  /* the next whole answer is one of the resync */
 	char *reason; /* of failed; or NULL */
 
 	/* Documents that nobody can use: how many there are, and how many were told of. */
@@ -126,6 +128,7 @@ enum { HISTOGRAM_BUCKETS = 12 };
 
 struct metrics {
 	uint64_t container_events, commits, adds, replaces, removes, repairs, reads;
+	uint64_t resync_changes;
 	uint64_t flows_removed, sockets_closed;
 	uint64_t errors[4]; /* by enum error_class */
 	uint64_t documents_rejected;
@@ -169,6 +172,10 @@ void subscription_leave(struct agent *agent, struct backend *backend);
 /* Its place among agent->subscriptions. */
 size_t subscription_position(const struct agent *agent, const struct subscription *subscription);
 void subscriptions_update(struct agent *agent, const struct registry_update *update);
+/* All of them are about to be read anew: what is told then is believed. */
+void subscriptions_resync(struct agent *agent);
+/* Whether what is known of it may be out of date, and stays. */
+bool subscription_is_held(const struct agent *agent, const struct subscription *subscription);
 void subscriptions_free(struct agent *agent);
 
 /* documents.c: the documents of a service may have changed; it is about to go; the timer. */
@@ -238,6 +245,8 @@ uint64_t snapshot_connections(const struct snapshot *snapshot, const struct list
 
 /* agent.c: the registry has been out of reach for longer than the resync interval. */
 bool agent_is_held(const struct agent *agent);
+/* The next resync is a whole interval away. */
+void agent_arm_resync(struct agent *agent);
 
 /* metrics.c */
 void metrics_error(struct agent *agent, const struct error *error);

@@ -147,13 +147,14 @@ void agent_metrics(const struct agent *agent, struct text *ret)
 	const struct metrics *metrics = &agent->metrics;
 	struct registry_counts counts = {0};
 	const struct target *target;
-	uint64_t targets = 0, documents = 0, unusable = 0;
+	uint64_t targets = 0, held = 0, documents = 0, unusable = 0;
 
 	if (agent->watch)
 		registry_watch_counts(agent->watch, &counts);
 	LIST_FOREACH (target, &agent->targets, entry)
 		targets++;
 	for (size_t i = 0; i < agent->subscription_count; i++) {
+		held += subscription_is_held(agent, agent->subscriptions[i]);
 		documents += service_count(agent->subscriptions[i]->service);
 		unusable += agent->subscriptions[i]->unusable;
 	}
@@ -164,6 +165,13 @@ void agent_metrics(const struct agent *agent, struct text *ret)
 	    counts.reconnects);
 	put(ret, "watch_compactions_total", "counter",
 	    "Times that all was read anew for want of a revision.", counts.compactions);
+	put(ret, "watch_restorations_total", "counter",
+	    "Times that the registry went back, or was another one.", counts.restorations);
+	put(ret, "resync_changes_total", "counter",
+	    "Services that a resync found changed though no event had told.",
+	    metrics->resync_changes);
+	put(ret, "registry_connected", "gauge", "Whether the registry is connected.",
+	    agent->watch && registry_watch_state(agent->watch) == REGISTRY_LIVE);
 	put(ret, "container_events_total", "counter", "Containers that came, changed or went.",
 	    metrics->container_events);
 	put(ret, "commits_total", "counter", "Transactions that the kernel took.",
@@ -180,6 +188,8 @@ void agent_metrics(const struct agent *agent, struct text *ret)
 	    metrics->sockets_closed);
 	put(ret, "namespaces", "gauge", "Namespaces that are kept.", targets);
 	put(ret, "services", "gauge", "Services that are followed.", agent->subscription_count);
+	put(ret, "services_held", "gauge",
+	    "Services of which what is known stays, for want of an answer.", held);
 	put(ret, "documents", "gauge", "Documents of those services.", documents);
 	put(ret, "documents_unusable", "gauge", "Those among them that cannot be used.", unusable);
 	put(ret, "documents_rejected_total", "counter",

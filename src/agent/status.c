@@ -127,6 +127,10 @@ static const char *state_of(struct arena *arena, const struct agent *agent,
 		*ret_reason = subscription->reason ? subscription->reason : "it is being read";
 		return "held";
 	}
+	if (subscription->spared && !subscription->failed) {
+		*ret_reason = "the registry came back without it, which is no removal";
+		return "held";
+	}
 	if (subscription->failed || agent_is_held(agent)) {
 		*ret_reason = subscription->reason ? subscription->reason
 						   : "the registry is out of reach";

@@ -10,6 +10,15 @@
  * Services by their key, sorted. Each is watched as long as some backend wants
  * it; an update that changes nothing marks nothing, so that registrars which
  * rewrite what stands there cost the kernel nothing.
+ *
+ * A registry that came back as another one (wiped, restored from a backup,
+ * another cluster at its address) is believed in what it holds. Where it holds
+ * nothing of a service any more, nobody removed that: its data were lost, and
+ * whoever registers is about to do so again. To refuse connections then would
+ * turn the registry's accident into everybody's. So such a service is spared:
+ * what was known stays, until something of it stands there again, or until the
+ * next resync, a whole interval later, finds it as empty; then the registry
+ * means it, and --on-empty says what comes of that. SIGHUP is a resync, too.
  */
 
 static size_t position(const struct agent *agent, const char *key, bool *ret_found)
@@ -131,11 +140,13 @@ static void mark_users(const struct subscription *subscription, uint64_t since)
 }
 
 /* Returns 1 when what can be selected has changed, 0 or -ENOMEM. */
-static int apply(struct service *service, const struct registry_update *update)
+static int apply(const struct subscription *subscription, const struct registry_update *update)
 {
+	struct service *service = subscription->service;
 	int changed = 0, r;
 
-	if (update->whole)
+	/* Of what was spared the registry has nothing but what is put now. */
+	if (update->whole || (subscription->spared && update->count > 0))
 		return service_replace(service, update->documents, update->count);
 	for (size_t i = 0; i < update->removed_count; i++)
 		changed |= service_remove(service, update->removed[i]);
@@ -165,6 +176,54 @@ static void take_failure(struct agent *agent, struct subscription *subscription,
 		mark_users(subscription, 0);
 }
 
+/* Whether this answer, by which nothing is there, is not to be believed yet. */
+static bool spare(struct agent *agent, struct subscription *subscription,
+		  const struct registry_update *update)
+{
+	const char *key = service_key(subscription->service);
+
+	if (!update->whole || update->count > 0 || service_count(subscription->service) == 0)
+		return false;
+	if (update->restored) {
+		log_warn("%s: the registry came back without it, which is no removal; what is "
+			 "known stays until it is there again, or the next resync",
+			 key);
+		subscription->spared = true;
+		subscription->resync = false;
+		agent_arm_resync(agent);
+	} else if (subscription->spared && subscription->resync) {
+		log_warn("%s: still not there at the resync: it is empty", key);
+	}
+	return subscription->spared && !subscription->resync;
+}
+
+/* What a resync changes was lost on its way, or has not come in yet. */
+static void look_at_resync(struct agent *agent, struct subscription *subscription,
+			   const struct registry_update *update, int changed)
+{
+	bool of_resync = update->whole && subscription->resync;
+
+	subscription->resync = subscription->resync && !update->whole;
+	if (!of_resync || !changed || update->restored || subscription->spared ||
+	    registry_watch_state(agent->watch) != REGISTRY_LIVE)
+		return;
+	agent->metrics.resync_changes++;
+	log_info("%s: the resync found a change that no event had told",
+		 service_key(subscription->service));
+}
+
+void subscriptions_resync(struct agent *agent)
+{
+	for (size_t i = 0; i < agent->subscription_count; i++)
+		agent->subscriptions[i]->resync = agent->subscriptions[i]->known;
+}
+
+bool subscription_is_held(const struct agent *agent, const struct subscription *subscription)
+{
+	return !subscription->known || subscription->failed || subscription->spared ||
+	       agent_is_held(agent);
+}
+
 void subscriptions_update(struct agent *agent, const struct registry_update *update)
 {
 	struct subscription *subscription;
@@ -179,15 +238,20 @@ void subscriptions_update(struct agent *agent, const struct registry_update *upd
 		take_failure(agent, subscription, update->error);
 		return;
 	}
-	changed = apply(subscription->service, update);
+	subscription->failed = false;
+	if (spare(agent, subscription, update))
+		return;
+	changed = apply(subscription, update);
 	/* Half an update is worse than a late one. */
 	if (changed < 0) {
 		registry_watch_resync(agent->watch);
 		return;
 	}
+	look_at_resync(agent, subscription, update, changed);
+	if (update->whole || update->count > 0 || service_count(subscription->service) == 0)
+		subscription->spared = false;
 	first = !subscription->known;
 	subscription->known = subscription->known || update->whole;
-	subscription->failed = false;
 	if (changed)
 		documents_look(agent, subscription);
 	if (changed || first)

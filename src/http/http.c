@@ -74,6 +74,8 @@ static void request_finish(struct http_request *request, CURLcode result)
 	struct http_client *client = request->client;
 
 	request->upload_open = false;
+	if (result == CURLE_OPERATION_TIMEDOUT)
+		request_describe_timeout(request);
 	request_leave(request);
 	request->result = result;
 	request->state = REQUEST_FINISHED;

@@ -74,17 +74,21 @@ static int on_curl_connected(void *user, char *address, char *local_address, int
 	return CURL_PREREQFUNC_OK;
 }
 
-static void on_limit(struct loop_source *source, void *user)
+void request_describe_timeout(struct http_request *request)
 {
-	struct http_request *request = user;
 	const char *what = request->connecting           ? "no connection"
 			   : request->header_length == 0 ? "no answer"
 							 : "no end of the answer";
+	uint64_t limit = request->connecting ? request->connect_timeout : request->timeout;
 
-	(void)source;
 	(void)snprintf(request->failure, sizeof(request->failure), "%s within %g s", what,
-		       (double)request->timeout / 1e9);
-	request_fail(request, CURLE_OPERATION_TIMEDOUT);
+		       (double)limit / 1e9);
+}
+
+static void on_limit(struct loop_source *source, void *user)
+{
+	(void)source;
+	request_fail(user, CURLE_OPERATION_TIMEDOUT);
 }
 
 /* Rounded up, and never 0, which to libcurl means the default. */
@@ -98,10 +102,10 @@ static long milliseconds(uint64_t nanoseconds)
 CURLcode request_set_limits(struct http_request *request, const struct http_call *call)
 {
 	struct loop *loop = request->client->loop;
-	uint64_t connect = call->connect_timeout ? call->connect_timeout : call->timeout;
 	CURLcode result = CURLE_OK;
 
 	request->timeout = call->timeout;
+	request->connect_timeout = call->connect_timeout ? call->connect_timeout : call->timeout;
 	if (call->timeout && loop_add_timer(loop, "http limit", loop_now(loop) + call->timeout,
 					    on_limit, request, &request->limit) < 0)
 		return CURLE_OUT_OF_MEMORY;
@@ -109,7 +113,7 @@ CURLcode request_set_limits(struct http_request *request, const struct http_call
 	SET(CURLOPT_OPENSOCKETDATA, request);
 	SET(CURLOPT_PREREQFUNCTION, on_curl_connected);
 	SET(CURLOPT_PREREQDATA, request);
-	if (connect)
-		SET(CURLOPT_CONNECTTIMEOUT_MS, milliseconds(connect));
+	if (request->connect_timeout)
+		SET(CURLOPT_CONNECTTIMEOUT_MS, milliseconds(request->connect_timeout));
 	return result;
 }

@@ -20,6 +20,8 @@
  * http_send() wakes it. It ends with the answer.
  */
 
+enum { CA_SECONDS_MAX = 1 }; /* so that many connections at once read it once */
+
 void request_free(struct http_request *request)
 {
 	loop_source_free(request->limit);
@@ -139,10 +141,19 @@ static CURLcode request_set_functions(struct http_request *request)
 	return result;
 }
 
+/*
+ * A process that runs for months sees certificates expire and CAs renewed: the
+ * files are read anew for connections to come, and each connection is checked,
+ * none trusted because one before it was. libcurl would keep a CA file for a
+ * day, and resume sessions.
+ */
 static CURLcode request_set_tls(struct http_request *request)
 {
 	const struct http_client *client = request->client;
 	CURLcode result = CURLE_OK;
+
+	SET(CURLOPT_CA_CACHE_TIMEOUT, (long)CA_SECONDS_MAX);
+	SET(CURLOPT_SSL_SESSIONID_CACHE, 0L);
 
 	if (client->ca) {
 		SET(CURLOPT_CAINFO, client->ca);

@@ -40,9 +40,9 @@ struct http_request {
 	bool head_is_in;
 	bool has_news, in_news;
 	bool connecting;
-	uint64_t timeout;            /* of the whole, in nanoseconds, or 0 */
-	struct loop_source *limit;   /* its timer, or NULL */
-	http_head_function *on_head; /* NULL where it was called */
+	uint64_t timeout, connect_timeout; /* nanoseconds, or 0 */
+	struct loop_source *limit;         /* its timer, or NULL */
+	http_head_function *on_head;       /* NULL where it was called */
 	http_data_function *on_data;
 	http_done_function *on_done;
 	void *user;
@@ -82,6 +82,8 @@ void request_free(struct http_request *request);
 CURLcode request_set_limits(struct http_request *request, const struct http_call *call);
 /* From its start until it may be sent, and again where it needs another connection. */
 void request_set_connecting(struct http_request *request, bool connecting);
+/* What was missing when the time was over, in words, whoever saw that. */
+void request_describe_timeout(struct http_request *request);
 /* CURLMOPT_TIMERFUNCTION(3), for a client. */
 int client_on_curl_timer(CURLM *multi, long milliseconds, void *user);
 /* Takes an active request from libcurl, with this result, and calls its on_done. */

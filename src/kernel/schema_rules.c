@@ -9,6 +9,7 @@
 #include <linux/netfilter/nf_tables.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <netinet/ip.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -237,13 +238,50 @@ static void build_postrouting(struct builder *builder, unsigned index)
 	(void)add(builder, "masq");
 }
 
-/* iifname != "lo" ip daddr 127.0.0.0/8 drop; then saddr */
+/* ip option lsrr exists, exthdr rt exists */
+static void add_exthdr_exists(struct builder *builder, uint32_t op, uint8_t type)
+{
+	struct nftnl_expr *expression = add(builder, "exthdr");
+
+	if (!expression)
+		return;
+	nftnl_expr_set_u32(expression, NFTNL_EXPR_EXTHDR_DREG, NFT_REG_1);
+	nftnl_expr_set_u8(expression, NFTNL_EXPR_EXTHDR_TYPE, type);
+	nftnl_expr_set_u32(expression, NFTNL_EXPR_EXTHDR_OFFSET, 0);
+	nftnl_expr_set_u32(expression, NFTNL_EXPR_EXTHDR_LEN, 1);
+	nftnl_expr_set_u32(expression, NFTNL_EXPR_EXTHDR_FLAGS, NFT_EXTHDR_F_PRESENT);
+	nftnl_expr_set_u32(expression, NFTNL_EXPR_EXTHDR_OP, op);
+	add_cmp_u8(builder, NFT_CMP_EQ, 1);
+}
+
+/*
+ * iifname != "lo" ip daddr 127.0.0.0/8 drop; then saddr
+ * iifname != "lo" ip option lsrr exists drop; then ssrr, and exthdr rt
+ *
+ * A packet with a source route comes to an address that is open, and gets its
+ * next destination behind all hooks: 127.0.0.1 where accept_source_route is on
+ * (ip_options_rcv_srr() of the kernel), ::1 where seg6_enabled is
+ * (ipv6_srh_rcv()), since there is a route to it on that interface now.
+ */
 static void build_guard(struct builder *builder, unsigned index)
 {
-	add_not_lo(builder, NFT_META_IIFNAME);
-	add_family(builder, FAMILY_IPV4);
-	add_payload(builder, NFT_PAYLOAD_NETWORK_HEADER, index == 0 ? 16 : 12, 1, NFT_REG_1);
-	add_cmp_u8(builder, NFT_CMP_EQ, 127);
+	if (index < 2) {
+		add_not_lo(builder, NFT_META_IIFNAME);
+		add_family(builder, FAMILY_IPV4);
+		add_payload(builder, NFT_PAYLOAD_NETWORK_HEADER, index == 0 ? 16 : 12, 1,
+			    NFT_REG_1);
+		add_cmp_u8(builder, NFT_CMP_EQ, 127);
+	} else {
+		bool v4 = index < 4;
+
+		add_family(builder, v4 ? FAMILY_IPV4 : FAMILY_IPV6);
+		add_not_lo(builder, NFT_META_IIFNAME);
+		if (v4)
+			add_exthdr_exists(builder, NFT_EXTHDR_OP_IPV4,
+					  index == 2 ? IPOPT_LSRR : IPOPT_SSRR);
+		else
+			add_exthdr_exists(builder, NFT_EXTHDR_OP_IPV6, IPPROTO_ROUTING);
+	}
 	add_verdict(builder, NF_DROP);
 }
 
@@ -287,11 +325,12 @@ static void build_balance(struct builder *builder, const struct chain *chain, un
 unsigned schema_rule_count(const struct chain *chain)
 {
 	switch ((enum chain_kind)chain->kind) {
+	case CHAIN_GUARD:
+		return 5;
 	case CHAIN_UNAVAILABLE:
 		return 4;
 	case CHAIN_OUTPUT:
 	case CHAIN_POSTROUTING:
-	case CHAIN_GUARD:
 	case CHAIN_BALANCE:
 	case CHAIN_NTH:
 		return 2;

@@ -25,6 +25,7 @@ enum { GETS_UNDER_WAY = 8 };
 struct get {
 	struct etcd2_read *read;
 	size_t index;
+	bool takes_foreign; /* it was asked again, of any cluster */
 };
 
 struct etcd2_read {
@@ -74,7 +75,8 @@ static enum verdict_of_answer get_found(struct get *get, const struct exchange_a
 		return get_fail(get, error);
 	}
 	if (etcd2_decode_keys(answer->body, answer->length, key, &list, error) < 0 ||
-	    etcd2_position(answer->request, &position, error) < 0)
+	    etcd2_position(answer->request, &position, error) < 0 ||
+	    read_is_foreign(get->read->read, &position, error))
 		return ANSWER_NEXT_HOST;
 	if (document_list_check(&list, error) < 0) {
 		(void)error_wrap(error, "%s", answer->host);
@@ -90,7 +92,8 @@ static enum verdict_of_answer get_not_found(struct get *get, const struct exchan
 	struct document_list none = {0};
 	struct registry_position position;
 
-	if (etcd2_position(answer->request, &position, error) < 0)
+	if (etcd2_position(answer->request, &position, error) < 0 ||
+	    read_is_foreign(get->read->read, &position, error))
 		return ANSWER_NEXT_HOST;
 	read_answer(get->read->read, get->index, &none, &position);
 	return ANSWER_ACCEPTED;
@@ -157,11 +160,18 @@ static enum verdict_of_answer get_on_answer(const struct exchange_answer *answer
 	return verdict;
 }
 
+static void get_start(struct get *get);
+
 static void get_on_failed(const struct error *error, void *user)
 {
 	struct get *get = user;
 
-	(void)get_fail(get, error);
+	if (!get->takes_foreign && read_takes_foreign(get->read->read)) {
+		get->takes_foreign = true;
+		get_start(get);
+	} else {
+		(void)get_fail(get, error);
+	}
 	get_end(get);
 }
 
@@ -230,7 +240,7 @@ static int etcd2_read_start(struct registry_read *registry_read, struct error *e
 	    !read->gets)
 		return error_no_memory(error);
 	for (size_t i = 0; i < registry_read->count; i++)
-		read->gets[i] = (struct get){read, i};
+		read->gets[i] = (struct get){.read = read, .index = i};
 	read_pump(read);
 	return 0;
 }

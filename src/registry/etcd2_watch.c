@@ -24,9 +24,16 @@
  *                      head: the next poll goes on from there. The other side
  *                      may be gone without a word; only asking finds out
  *   no head            the other side hangs: the next host, after a pause
+ *   another cluster    the next host; the service is read anew, which finds out
+ *                      whether any host is left of the one that is known
  *   head of the past   a store that was restored, or a member that lags: read
  *                      anew, which tells the two apart (watch_read.c)
  *   anything else      the next host, after a pause
+ *
+ * A member that is cut off from the others serves polls all the same, of what
+ * it knows, and nothing in its answers tells. Reads ask for a quorum: where
+ * another host answered one, at the resync interval at the latest, the polls
+ * move there.
  */
 
 enum { PAUSE_LONGEST = 64 };
@@ -64,15 +71,25 @@ static void poll_lost(struct poll *poll, const struct error *error)
 
 static void on_head(struct http_request *request, long status, void *user)
 {
-	const struct poll *poll = user;
+	struct poll *poll = user;
 	struct watch_service *service = poll->service;
 	struct registry_watch *watch = service->watch;
 	struct registry_position position;
+	struct error error;
 
 	loop_source_arm(poll->timer, UINT64_MAX);
 	if (status != 200 || etcd2_position(request, &position, NULL) < 0)
 		return;
-	if (watch_is_foreign(watch, position.cluster) || position.revision < poll->revision)
+	if (watch_is_foreign(watch, position.cluster)) {
+		watch_read_again(service, true);
+		http_cancel(TAKE(poll->request));
+		(void)error_set(&error, -ESTALE, ERROR_TRANSIENT,
+				"%s: it is of another cluster than what is known",
+				watch->registry->hosts.urls[poll->host]);
+		poll_lost(poll, &error);
+		return;
+	}
+	if (position.revision < poll->revision)
 		watch_read_again(service, true);
 	watch_followed(service);
 	watch_live(watch);
@@ -243,6 +260,10 @@ static void etcd2_follow(struct watch_service *service)
 	}
 	if (poll->revision < service->read_at)
 		poll->revision = service->read_at;
+	if (poll->request && poll->host != service->watch->registry->hosts.preferred) {
+		http_cancel(TAKE(poll->request));
+		poll->host = service->watch->registry->hosts.preferred;
+	}
 	if (!poll->request && !poll->paused)
 		poll_start(poll);
 }

@@ -30,6 +30,7 @@ struct batch {
 	struct etcd3_read *read;
 	uint64_t limit;
 	bool authenticated_again;
+	bool takes_foreign;    /* it was asked again, of any cluster */
 	unsigned token_serial; /* registry->token_serial when it was sent */
 	size_t count;
 	struct service *services[BATCH_SERVICES];

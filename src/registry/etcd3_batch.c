@@ -24,6 +24,8 @@
  *   compacted          the revision of the first page is gone: those services
  *                      start anew, a bounded number of times
  *   token refused      authenticate again, once a batch
+ *   another cluster    the next host; where none is left, once more, and then
+ *                      whatever cluster there is
  *   anything else      the exchange takes it to the next host
  *
  * What a split gives goes to the front of the queue, so that a read does not
@@ -79,6 +81,7 @@ static void batch_requeue(const struct batch *batch, size_t from, size_t count, 
 	memcpy(part->services, batch->services + from, count * sizeof(part->services[0]));
 	part->count = count;
 	part->authenticated_again = batch->authenticated_again;
+	part->takes_foreign = batch->takes_foreign;
 	TAILQ_INSERT_HEAD(&read->queue, part, entry);
 }
 
@@ -179,7 +182,8 @@ static void batch_settle(struct batch *batch, const struct ranges *ranges,
 {
 	struct batch next = {.read = batch->read,
 			     .limit = batch->limit < PAGE_KEYS / 2 ? batch->limit * 2 : PAGE_KEYS,
-			     .authenticated_again = batch->authenticated_again};
+			     .authenticated_again = batch->authenticated_again,
+			     .takes_foreign = batch->takes_foreign};
 
 	/* A few large values must not make all that is behind them slow. */
 	for (size_t i = 0; i < ranges->count; i++) {
@@ -229,7 +233,7 @@ static enum verdict_of_answer batch_decode(struct batch *batch,
 		results[i].list = &ranges.services[i]->list;
 	code = etcd3_decode_txn(answer->body, answer->length, ranges.items, ranges.count, results,
 				&position, error);
-	if (code == 0) {
+	if (code == 0 && !read_is_foreign(batch->read->read, &position, error)) {
 		batch_settle(batch, &ranges, results, &position, answer->host);
 		return ANSWER_ACCEPTED;
 	}
@@ -347,7 +351,13 @@ static void batch_on_failed(const struct error *error, void *user)
 {
 	struct batch *batch = user;
 
-	etcd3_batch_fail(batch, error);
+	if (!batch->takes_foreign && read_takes_foreign(batch->read->read)) {
+		batch->takes_foreign = true;
+		batch_requeue(batch, 0, batch->count, batch->limit);
+		batch->count = 0;
+	} else {
+		etcd3_batch_fail(batch, error);
+	}
 	batch_end(batch);
 }
 

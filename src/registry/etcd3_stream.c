@@ -18,6 +18,16 @@
  * although it was asked for a sign of life, is lost: every watcher waits
  * again, and the next host is tried after a pause. What is known stays.
  *
+ * A member that is cut off from the others serves watches all the same, of what
+ * it knows, and answers signs of life. The header "hasleader" (etcd's clients
+ * call it WithRequireLeader) has it end the stream once it has had no leader
+ * for three election timeouts.
+ *
+ * A watcher goes on behind what it told. One that comes from another stream asks
+ * from the revision that it told last, and drops that: where a compaction came
+ * in between, etcd refuses this revision, while the one behind it may be that
+ * of a deletion that etcd has forgotten, and does not miss (etcd issue 18089).
+ *
  * `serial` counts streams. What may end one of them, and then open another, is
  * told from the old one by that.
  */
@@ -49,6 +59,7 @@ void etcd3_stream_close(struct stream *stream)
 		for (size_t i = 0; following && i < etcd3_watcher_count(following); i++) {
 			struct watcher *watcher = &following->watchers[i];
 
+			watcher->resumes = true;
 			if (watcher->id == 0)
 				continue;
 			etcd3_watcher_drop(stream, watcher);
@@ -183,7 +194,8 @@ static struct etcd3_range watcher_range(const struct watcher *watcher, struct te
 {
 	const struct watch_service *service = watcher->service;
 	size_t length = service->key_length;
-	struct etcd3_range range = {.start_length = length, .revision = watcher->revision + 1};
+	struct etcd3_range range = {.start_length = length,
+				    .revision = watcher->revision + !watcher->resumes};
 
 	text_printf(buffer, "%s/%s0", service->key, service->key);
 	if (buffer->failed)
@@ -204,8 +216,12 @@ static int stream_open(struct stream *stream, const struct text *first, struct e
 	const struct hosts *hosts = &registry->hosts;
 	CLEANUP(text_done) struct text url = {0}, authorization = {0};
 	bool has_token = registry->token && *registry->token;
-	const char *headers[] = {"Content-Type: application/json", "Connection: close",
-				 "Expect:", NULL, NULL};
+	const char *headers[] = {"Content-Type: application/json",
+				 "Connection: close",
+				 "Expect:",
+				 "Grpc-Metadata-hasleader: true",
+				 NULL,
+				 NULL};
 	struct http_call call = {.name = hosts->urls[stream->host],
 				 .headers = headers,
 				 .body = first->data,
@@ -223,7 +239,7 @@ static int stream_open(struct stream *stream, const struct text *first, struct e
 	if (url.failed || authorization.failed)
 		return error_no_memory(error);
 	call.url = url.data;
-	headers[3] = authorization.data;
+	headers[4] = authorization.data;
 	stream->token_serial = registry->token_serial;
 	return http_start(hosts->client, &call, &stream->request, error);
 }

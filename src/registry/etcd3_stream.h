@@ -23,6 +23,7 @@ struct watcher {
 	uint64_t revision;             /* up to which its changes are told */
 	enum { WHOLE, KEY_ITSELF, BELOW } part;
 	bool queued;
+	bool resumes; /* it is some time since then: a compaction may have come */
 	struct change_list fragments;
 };
 

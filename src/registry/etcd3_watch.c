@@ -105,8 +105,13 @@ static void etcd3_follow(struct watch_service *service)
 	for (size_t i = 0; i < etcd3_watcher_count(following); i++) {
 		struct watcher *watcher = &following->watchers[i];
 
-		if (watcher->revision < service->read_at)
+		if (watcher->revision < service->read_at) {
 			watcher->revision = service->read_at;
+			watcher->resumes = stream->paused;
+		}
+		/* It was followed all the time: what failed were reads. */
+		if (watcher->id != 0 && watcher != stream->creating)
+			watch_followed(service);
 		etcd3_watcher_enqueue(stream, watcher);
 	}
 	etcd3_stream_pump(stream);

@@ -2,6 +2,7 @@
 #include "dragoman/registry/registry.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -207,6 +208,27 @@ void read_fail(struct registry_read *read, size_t index, const struct error *err
 	if (answer->error)
 		*answer->error = *error;
 	read_ready(read, index);
+}
+
+bool read_is_foreign(struct registry_read *read, const struct registry_position *position,
+		     struct error *error)
+{
+	uint64_t known = read->registry->cluster;
+
+	if (known == 0 || position->cluster == 0 || position->cluster == known ||
+	    read->takes_foreign)
+		return false;
+	read->has_foreign = true;
+	(void)error_set(error, -ESTALE, ERROR_INVALID,
+			"it is of cluster %" PRIx64 ", and what is known of cluster %" PRIx64,
+			position->cluster, known);
+	return true;
+}
+
+bool read_takes_foreign(struct registry_read *read)
+{
+	read->takes_foreign = read->has_foreign;
+	return read->takes_foreign;
 }
 
 static void read_answer_done(struct read_answer *answer)

@@ -83,6 +83,7 @@ struct registry {
 	char *user, *password; /* or NULL */
 	char *token;           /* of etcd v3's authentication; NULL: none yet */
 	unsigned token_serial; /* counts the tokens there were */
+	uint64_t cluster;      /* what a watch knows is of that one; 0: none yet */
 	LIST_HEAD(, registry_read) reads;
 };
 
@@ -109,7 +110,19 @@ struct registry_read {
 	registry_done_function *on_done;
 	void *user;
 	bool calling, cancelled;
+	/* Some host was of another cluster; no host that answers is of the known one. */
+	bool has_foreign, takes_foreign;
 };
+
+/*
+ * Whether an answer is of another cluster than what is known, with error set.
+ * Then the next host is asked: one that was set up anew, alone, knows nothing
+ * that counts. Where every host was asked, and the exchange failed,
+ * read_takes_foreign() says whether to ask again, for any answer there is.
+ */
+bool read_is_foreign(struct registry_read *read, const struct registry_position *position,
+		     struct error *error);
+bool read_takes_foreign(struct registry_read *read);
 
 /* Once for each index. Takes the list. */
 void read_answer(struct registry_read *read, size_t index, struct document_list *list,

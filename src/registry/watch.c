@@ -62,10 +62,26 @@ uint64_t watch_pause(const struct registry_watch *watch, unsigned failures)
 	return pause / 2 + random % (pause + 1);
 }
 
+/* Whether an error is one more kind since the registry is lost; it is noted then. */
+static bool lost_differently(struct registry_watch *watch, const struct error *error)
+{
+	for (size_t i = 0; error && i < ARRAY_SIZE(watch->lost_codes); i++) {
+		if (watch->lost_codes[i] == error->code)
+			return false;
+		if (watch->lost_codes[i] == 0) {
+			watch->lost_codes[i] = error->code;
+			return true;
+		}
+	}
+	return false;
+}
+
 static void watch_set_state(struct registry_watch *watch, enum registry_state state,
 			    const struct error *error)
 {
-	if (watch->state == state)
+	if (watch->state != state)
+		memset(watch->lost_codes, 0, sizeof(watch->lost_codes));
+	if (!lost_differently(watch, error) && watch->state == state)
 		return;
 	if (watch->state == REGISTRY_LOST && state == REGISTRY_LIVE)
 		watch->counts.reconnects++;

@@ -38,8 +38,9 @@ struct watch_service {
 	bool wanted;   /* is to be read, */
 	uint64_t when; /* not before */
 	unsigned failures;
-	bool known; /* was read; below: all up to revision is told */
-	bool tell;  /* the next answer, even if it is the same */
+	bool known;    /* was read; below: all up to revision is told */
+	bool tell;     /* the next answer, even if it is the same */
+	bool restored; /* what is told whole next is of a registry that came back as another */
 	uint64_t revision;
 	uint64_t read_at;             /* the revision of the last read */
 	struct watch_read *read;      /* under way for it */
@@ -87,7 +88,8 @@ struct registry_watch {
 	struct loop_source *timer;    /* triggers deferred when a pause is over */
 	LIST_HEAD(, watch_read) reads;
 	enum registry_state state;
-	bool connected; /* the kind has a stream, which knows better than a read */
+	int lost_codes[8]; /* of the errors told since it is lost; 0: no more */
+	bool connected;    /* the kind has a stream, which knows better than a read */
 	struct registry_counts counts;
 	uint64_t cluster; /* 0: not known */
 	unsigned era;     /* counts the clusters and restorations seen */

@@ -2,9 +2,11 @@
 #include "watch_read.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "dragoman/base/text.h"
 #include "watch_private.h"
 
 /*
@@ -22,7 +24,9 @@
  * Reads are linearizable. One that is older than what was known when it was
  * started, or of another cluster, is of a registry that was restored: then all
  * that is known is of a past that is gone (watch_restored()), and everything
- * is read anew. Reads that were started before that are of no use (their era).
+ * is read anew. (That no host is left of the cluster that was known the read
+ * itself sees to: registry->cluster.) Reads that were started before that are of no use (their
+ * era).
  *
  * A read that fails tells its error and is tried again after a pause. Nothing
  * is ever taken away for want of an answer.
@@ -64,12 +68,31 @@ static void read_free(struct watch_read *read)
 	free(read);
 }
 
+static void tell_restored(const struct watch_read *read, const struct registry_position *position)
+{
+	const struct registry_watch *watch = read->watch;
+	char what[160];
+
+	if (!watch->functions.on_restored)
+		return;
+	if (watch_is_foreign(watch, position->cluster))
+		(void)text_format(what, sizeof(what),
+				  "it is cluster %" PRIx64 " now, and was cluster %" PRIx64,
+				  position->cluster, watch->cluster);
+	else
+		(void)text_format(what, sizeof(what),
+				  "its revision is %" PRIu64 ", and was %" PRIu64 " already",
+				  position->revision, read->known);
+	watch->functions.on_restored(what, watch->user);
+}
+
 /* The registry is not the one that was known, or went back: nothing of it holds any more. */
 static void watch_restored(struct watch_read *read, const struct registry_position *position)
 {
 	struct registry_watch *watch = read->watch;
 	struct watch_service *service;
 
+	tell_restored(read, position);
 	watch->era++;
 	watch->counts.restorations++;
 	watch->cluster = position->cluster;
@@ -79,6 +102,7 @@ static void watch_restored(struct watch_read *read, const struct registry_positi
 	TAILQ_FOREACH (service, &watch->services, entry) {
 		watch->ops->unfollow(service);
 		service->known = false;
+		service->restored = true;
 		service->revision = 0;
 		change_list_done(&service->meanwhile);
 		/* This read is of the new past already, and so are its answers to come. */
@@ -98,7 +122,7 @@ static void check_position(struct watch_read *read, const struct registry_positi
 	if (watch_is_foreign(watch, position->cluster) || position->revision < read->known)
 		watch_restored(read, position);
 	if (position->cluster != 0)
-		watch->cluster = position->cluster;
+		watch->cluster = watch->registry->cluster = position->cluster;
 	watch_saw(watch, position->revision);
 }
 
@@ -130,29 +154,33 @@ static int sum_up(struct watch_service *service, const struct registry_answer *a
 	return code < 0 ? code : change_list_sum(list, 0, ret);
 }
 
+static void tell_all(struct watch_service *service, const struct document *documents, size_t count)
+{
+	struct registry_update update = {.whole = true,
+					 .restored = service->restored,
+					 .documents = documents,
+					 .count = count,
+					 .received = loop_now(service->watch->loop)};
+
+	service->tell = service->restored = false;
+	watch_tell(service, &update);
+}
+
 static void tell_merged(struct watch_service *service, const struct registry_answer *answer)
 {
 	CLEANUP(change_list_done) struct change_list list = {0};
 	CLEANUP(change_sum_done) struct change_sum sum = {0};
-	struct registry_update update = {.whole = true, .received = loop_now(service->watch->loop)};
 
 	if (sum_up(service, answer, &list, &sum) < 0) {
 		watch_read_again(service, true);
 		return;
 	}
-	update.documents = sum.documents;
-	update.count = sum.count;
-	service->tell = false;
-	watch_tell(service, &update);
+	tell_all(service, sum.documents, sum.count);
 }
 
 static void tell_whole(struct watch_service *service, const struct registry_answer *answer)
 {
 	const struct registry_watch *watch = service->watch;
-	struct registry_update update = {.whole = true,
-					 .documents = answer->documents,
-					 .count = answer->count,
-					 .received = loop_now(watch->loop)};
 	bool known = watch->ops->is_known &&
 		     watch->ops->is_known(service, answer->documents, answer->count);
 
@@ -161,10 +189,8 @@ static void tell_whole(struct watch_service *service, const struct registry_answ
 		return;
 	}
 	service->revision = answer->position.revision;
-	if (known && !service->tell)
-		return;
-	service->tell = false;
-	watch_tell(service, &update);
+	if (!known || service->tell)
+		tell_all(service, answer->documents, answer->count);
 }
 
 static void read_succeeded(struct watch_service *service, const struct registry_answer *answer)

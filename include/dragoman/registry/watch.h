@@ -15,7 +15,9 @@
  *
  * A registry that went back (a cluster restored from a backup, or another one
  * in its place) is found out by its revisions and its identity, and then
- * everything is read anew. Values that were written again unchanged are told
+ * everything is read anew, and told as `restored`: what is missing in that was
+ * lost, and not removed. While some host is still of the cluster that is known,
+ * one that is of another is left for it. Values that were written again unchanged are told
  * like any other change. Where there are no services nothing is connected.
  *
  *     etcd v3   one stream for all services (POST /v3/watch): a create request
@@ -52,6 +54,7 @@ struct registry_update {
 	const struct error *error;
 	bool whole; /* documents are all there are; else those that were put, and removed those gone
 		     */
+	bool restored; /* whole, and the first since the registry went back or became another */
 	const struct document *documents; /* each key once, in any order */
 	size_t count;
 	const char *const *removed; /* keys, none of them in documents */
@@ -64,8 +67,13 @@ struct registry_watch_functions {
 	/* Updates of one service come in order. May add and remove services, but not free the
 	 * watch. */
 	void (*on_update)(const struct registry_update *update, void *user);
-	/* The state has changed (or NULL). error: what lost it, or NULL. */
+	/*
+	 * The state has changed (or NULL). error: what lost it, or NULL. While it
+	 * stays lost, each further kind of error (its code) is told once.
+	 */
 	void (*on_state)(enum registry_state state, const struct error *error, void *user);
+	/* The registry went back, or became another: what says so (or NULL). */
+	void (*on_restored)(const char *what, void *user);
 };
 
 /* Counts since the watch was made. */
