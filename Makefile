@@ -85,6 +85,7 @@ help:
 	'                 make integration-sanitize: the same under ASan and UBSan' \
 	'make fuzz        each fuzzer for SECONDS=60, with clang' \
 	'make valgrind    unit tests under valgrind' \
+	'make soak        SECONDS=N: everything at once, at random, for so long (as root)' \
 	'make cover       which lines unit and integration tests run (as root; needs llvm)' \
 	'make tidy format format-check headers layers manual scripts services security   one of them' \
 	'make install     to $$(DESTDIR)$$(PREFIX); make uninstall' \
@@ -268,6 +269,11 @@ integration-sanitize:
 # --- More, for those who look closer ----------------------------------------
 
 SECONDS ?= 60
+# Containers, services, faults and kills at random; the seed is printed.
+.PHONY: soak
+soak:
+	$(Q)DRAGOMAN_SOAK=$(SECONDS) $(MAKE) --no-print-directory integration PYTEST_FLAGS='-s -k soak'
+
 .PHONY: fuzz fuzzers
 # Everything is compiled once for all of them, in a directory of its own.
 fuzzers:

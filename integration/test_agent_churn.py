@@ -17,13 +17,13 @@ import pytest
 
 from lab.agent import Agent
 from lab.breakable import MOMENTS, BreakableEngine
-from lab.churn import Churn
+from lab.churn import Churn, cables, everything_is_let_go_of
 from lab.command import PROGRAM
 from lab.docker import Docker
 from lab.etcd import Etcd
 from lab.memcheck import SANITIZED
-from lab.namespaces import Namespace
-from lab.oracle import Oracle
+from lab.namespaces import Inside
+from lab.oracle import Oracle, settled
 from lab.processes import run
 from lab.traffic import connect, serve
 from lab.waiting import wait_until
@@ -31,8 +31,6 @@ from lab.waiting import wait_until
 CONTAINERS = int(os.environ.get("DRAGOMAN_CHURN", 200))
 TIMES = int(os.environ.get("DRAGOMAN_CHURN_TIMES", 10))
 ROUNDS, CHECKPOINTS = 2, 2
-# Idle connections that libcurl keeps: as many as there were looks at once, and the registry's.
-CONNECTIONS = 12
 # What a second round may add to the memory that the first has left.
 GROWTH = (32 << 20) if PROGRAM == SANITIZED else (256 << 10)
 
@@ -63,35 +61,6 @@ def etcd_of_its_own():
 @pytest.fixture
 def oracle(docker, etcd):
     return Oracle(docker, etcd)
-
-
-def settled(oracle, agent):
-    """Waits until the kernel holds what the oracle says, and the agent just those namespaces."""
-    told = {}
-
-    def is_settled():
-        told.clear()
-        told.update(oracle.differences())
-        kept = {each["netns"]: {one["id"] for one in each["containers"]}
-                for each in agent.status()["namespaces"] if each["netns"] is not None}
-        wanted = {inode: {each["Id"] for each in containers}
-                  for inode, containers in oracle.followed().items()}
-        if kept != wanted:
-            told["kept"] = f"it keeps {kept}\n--- has to be\n{wanted}\n"
-        return not told
-
-    try:
-        wait_until(is_settled, deadline=20, what="the rules of all namespaces")
-    except AssertionError as error:
-        raise AssertionError(f"{error}\n{''.join(told.values())}") from None
-
-
-class Inside(Namespace):
-    """The namespace of a container."""
-
-    def __init__(self, container):
-        super().__init__(container.name)
-        self.path = f"/proc/{container.pid}/ns/net"
 
 
 @contextlib.contextmanager
@@ -129,20 +98,6 @@ def start_duration(docker):
 
 # Churn
 
-def cables(ends):
-    """The ends of cables, all but lo; of a namespace that is gone there is none."""
-    return {line.split(": ")[1] for line in ends.ip("-o", "link").stdout.splitlines()} - {"lo"}
-
-
-def everything_is_let_go_of(agent, ends):
-    wait_until(lambda: not [each for each in agent.status()["namespaces"] if each["containers"]],
-               what="all containers to be let go of")
-    assert agent.namespace_descriptors() == 0
-    assert agent.metric("services") == agent.metric("namespaces") == 0
-    # One worker of the kernel takes all namespaces of the machine apart, in turn.
-    wait_until(lambda: not cables(ends), deadline=120, what="the namespaces to be gone")
-
-
 def test_agent_is_exact_under_churn_and_gives_everything_back(docker, etcd, follow, oracle,
                                                               namespaces, dice):
     agent, ends = follow(docker), namespaces.new("ends")
@@ -154,11 +109,7 @@ def test_agent_is_exact_under_churn_and_gives_everything_back(docker, etcd, foll
                 settled(oracle, agent)
             assert cables(ends), "no namespace is tied to us: its end would not be seen"
             churn.remove_all()
-            everything_is_let_go_of(agent, ends)
-            open_now = agent.descriptor_kinds()
-            assert open_now.pop("connection") <= open_first["connection"] + CONNECTIONS
-            assert open_now == {kind: count for kind, count in open_first.items()
-                                if kind != "connection"}
+            everything_is_let_go_of(agent, ends, open_first)
             memory.append(agent.private_dirty())
     print(f"{churn.started} containers, {churn.changes} changes of services, "
           f"{len(churn.refused)} refused: {churn.refused}; memory {memory}")
@@ -316,9 +267,9 @@ def test_agent_keeps_the_rules_of_containers_that_are_disturbed(etcd, follow, do
     # A link that comes late, by the hand of somebody else, needs a route of its own.
     run("ip", "link", "add", "late", "netns", namespaces.new("ends"), "type", "veth",
         "peer", "name", "eth0", "netns", web.pid)
-    Inside(web).sysctl("net.ipv6.conf.all.disable_ipv6", 0)  # Docker turns it off
-    Inside(web).run("ip", "link", "set", "eth0", "up")
-    assert "::1 dev lo" in Inside(web).run("ip", "-6", "route", "show", "table", "local").stdout
+    Inside(web.pid).sysctl("net.ipv6.conf.all.disable_ipv6", 0)  # Docker turns it off
+    Inside(web.pid).run("ip", "link", "set", "eth0", "up")
+    assert "::1 dev lo" in Inside(web.pid).run("ip", "-6", "route", "show", "table", "local").stdout
     settled(oracle, agent)
     before = web.inode
     web.restart()
@@ -342,7 +293,7 @@ def test_agent_follows_networks_that_come_and_go(namespaces, etcd, follow):
         serve(home, "10.78.1.1:7000/tcp", "10.78.2.1:7000/tcp")
 
         def answer():
-            return set(connect(Inside(web), "127.0.0.1:80/tcp"))
+            return set(connect(Inside(web.pid), "127.0.0.1:80/tcp"))
 
         assert answer() == {"10.78.1.1:7000"}
         web.connect("two")

@@ -166,8 +166,8 @@ static void test_decode_of_rules_tells_whether_a_chain_is_intact(void **state)
 		{"guard", "01", false},          {"guard", "0123", false},
 		{"guard", "01324", false},       {"guard", "00123", false},
 		{"guard", "012344", false},      {"output", "01", true},
-		{"output", "11", false},         {"postrouting", "01", true},
-		{"postrouting", "0", false},     {"unavailable", "0123", true},
+		{"output", "11", false},         {"postrouting", "012", true},
+		{"postrouting", "01", false},    {"unavailable", "0123", true},
 		{"unavailable", "012", false},   {"unavailable", "0132", false},
 		{"unavailable", "01230", false},
 	};
@@ -592,6 +592,37 @@ static void test_decode_of_a_chain_with_another_hook_makes_the_table_foreign(voi
 	}
 }
 
+/* A chain on devices with a wildcard, as kernels since 6.18 tell of it. */
+static struct nlmsghdr *wildcard_chain(struct dump *dump, const char *table)
+{
+	struct nlmsghdr *message = dump_message(dump, NFT_MSG_NEWCHAIN);
+	struct nlattr *hook, *devices;
+
+	mnl_attr_put_strz(message, NFTA_CHAIN_TABLE, table);
+	mnl_attr_put_strz(message, NFTA_CHAIN_NAME, "theirs");
+	hook = mnl_attr_nest_start(message, NFTA_CHAIN_HOOK);
+	mnl_attr_put_u32(message, NFTA_HOOK_HOOKNUM, htonl(5));
+	mnl_attr_put_u32(message, NFTA_HOOK_PRIORITY, 0);
+	devices = mnl_attr_nest_start(message, 4); /* NFTA_HOOK_DEVS */
+	mnl_attr_put_strz(message, 2, "eth");      /* NFTA_DEVICE_PREFIX */
+	mnl_attr_nest_end(message, devices);
+	mnl_attr_nest_end(message, hook);
+	return message;
+}
+
+static void test_decode_of_a_chain_that_cannot_be_read_is_foreign_in_our_table_only(void **state)
+{
+	struct dump dump;
+
+	(void)state;
+	dump_begin(&dump);
+	assert_int_equal(dump_feed(&dump.decoder, wildcard_chain(&dump, "other")), 0);
+	assert_null(dump.observed.foreign);
+	assert_int_equal(dump_feed(&dump.decoder, wildcard_chain(&dump, "dragoman")), 0);
+	assert_non_null(dump.observed.foreign);
+	dump_done(&dump);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -607,6 +638,8 @@ int main(void)
 		cmocka_unit_test(test_decode_of_a_set_of_another_shape_makes_the_table_foreign),
 		cmocka_unit_test(test_decode_of_foreign_sets_lists_those_with_a_name),
 		cmocka_unit_test(test_decode_of_a_chain_with_another_hook_makes_the_table_foreign),
+		cmocka_unit_test(
+			test_decode_of_a_chain_that_cannot_be_read_is_foreign_in_our_table_only),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

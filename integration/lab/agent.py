@@ -85,8 +85,9 @@ class Agent:
             self._discard()
             raise
 
-    def start(self, ready=True):
-        self._process = Process(*self._command, "run", "--socket", self.socket, *self._arguments,
+    def start(self, ready=True, command=None):
+        """command: as at first, unless it is given."""
+        self._process = Process(*(command or self._command), "run", "--socket", self.socket, *self._arguments,
                                 env=self._environment, output=self._said)
         if ready:
             wait_until(self.is_ready, deadline=30, what="the agent to be ready")
@@ -94,6 +95,16 @@ class Agent:
     @property
     def pid(self):
         return self._process.pid
+
+    @property
+    def program_pid(self):
+        """The program's own, where it was started by another that stays, such as strace."""
+        children = pathlib.Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return int(children[0]) if children else self.pid
+
+    def ended(self):
+        """The exit status, or None while it runs."""
+        return self._process.ended()
 
     @property
     def log(self):
@@ -110,10 +121,15 @@ class Agent:
             connection.close()
 
     def is_ready(self):
-        assert self._process.ended() is None, self.log[-4000:]
+        ended = self._process.ended()
+        assert ended is None, f"exit {ended}\n{self.log[-4000:]}"
+        return self.answers()
+
+    def answers(self):
+        """Whether it says that it is ready."""
         try:
             return self.get("/readyz")[0] == 200
-        except OSError:
+        except (OSError, http.client.HTTPException):
             return False
 
     def status(self):
@@ -137,6 +153,12 @@ class Agent:
 
     def send(self, number):
         os.kill(self.pid, number)
+
+    def minds_signals(self):
+        """Whether SIGHUP would not just end it, as it does a program that is being loaded."""
+        text = pathlib.Path(f"/proc/{self.pid}/status").read_text()
+        blocked = int(re.search(r"^SigBlk:\s+([0-9a-f]+)$", text, re.MULTILINE)[1], 16)
+        return blocked & 1 << (signal.SIGHUP - 1)
 
     def cpu_seconds(self):
         fields = pathlib.Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()

@@ -23,11 +23,14 @@ import threading
 from lab.docker import Failure
 from lab.etcd import encode
 from lab.processes import run
+from lab.waiting import wait_until
 
 SERVICES = 20
 TAGS = ("prod", "stats", "eu")
 WORKERS, ALIVE = 4, 8  # containers of one worker that run at the same time
 CHANGES = 6            # of services, for each deed
+# Idle connections that libcurl keeps: as many as there were looks at once, and the registry's.
+CONNECTIONS = 12
 
 
 def service_key(number):
@@ -302,3 +305,23 @@ class Churn:
 
     def __exit__(self, *_):
         self._registrar.stop()
+
+
+# Afterwards
+
+def cables(ends):
+    """The ends of cables, all but lo; of a namespace that is gone there is none."""
+    return {line.split(": ")[1] for line in ends.ip("-o", "link").stdout.splitlines()} - {"lo"}
+
+
+def everything_is_let_go_of(agent, ends, descriptors):
+    """Waits for that; descriptors: those of the agent (descriptor_kinds()) before all began."""
+    wait_until(lambda: not [each for each in agent.status()["namespaces"] if each["containers"]],
+               what="all containers to be let go of")
+    assert agent.namespace_descriptors() == 0
+    assert agent.metric("services") == agent.metric("namespaces") == 0
+    # One worker of the kernel takes all namespaces of the machine apart, in turn.
+    wait_until(lambda: not cables(ends), deadline=120, what="the namespaces to be gone")
+    before, now = dict(descriptors), agent.descriptor_kinds()
+    assert now.pop("connection") <= before.pop("connection") + CONNECTIONS
+    assert now == before

@@ -80,6 +80,14 @@ class Namespace:
         self._processes.clear()
 
 
+class Inside(Namespace):
+    """The namespace of a process."""
+
+    def __init__(self, pid):
+        super().__init__(str(pid))
+        self.path = f"/proc/{pid}/ns/net"
+
+
 class Namespaces:
     """Makes namespaces and deletes just those."""
 

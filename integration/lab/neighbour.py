@@ -6,7 +6,7 @@ import pathlib
 
 from lab.processes import python
 
-_HERE = pathlib.Path(__file__).parent
+_FORGE, ARRIVALS = (pathlib.Path(__file__).with_name(f"{name}.py") for name in ("forge", "arrivals"))
 
 
 def mac_address(namespace, device):
@@ -31,10 +31,10 @@ class Neighbour:
                  victim_device="eth0"):
         self.mac = mac_address(victim, victim_device)
         self._victim = victim.start(
-            *python(_HERE / "arrivals.py", fence.partition(">")[2], *listens))
+            *python(ARRIVALS, fence.partition(">")[2], *listens))
         assert self._victim.read_line() == "ready"
         self._forger = namespace.start(
-            *python(_HERE / "forge.py", device, self.mac, fence, *map(_text, frames)))
+            *python(_FORGE, device, self.mac, fence, *map(_text, frames)))
 
     def attack(self, frames=()):
         """Sends each frame once, or those that are given. What arrived since, by listener."""

@@ -22,6 +22,7 @@ import re
 from lab.docker import Failure
 from lab.etcd import encode
 from lab.processes import run
+from lab.waiting import wait_until
 
 ROOT, PREFIX = "/services", "BACKEND_"
 _FAMILIES = {4: "127.0.0.1", 6: "::1"}
@@ -238,7 +239,12 @@ def _amiss(links, routes, sysctls, stands):
 
 def rules_found(pid):
     """What stands in the namespace of a process, as nft -j and ip tell it."""
-    said = run("nsenter", f"--net=/proc/{pid}/ns/net", "sh", "-c", _LOOK).stdout
+    return rules_standing(f"/proc/{pid}/ns/net")
+
+
+def rules_standing(path):
+    """The same of a namespace by its file."""
+    said = run("nsenter", f"--net={path}", "sh", "-c", _LOOK).stdout
     ruleset, links, rest = said.split("\n", 2)
     routes, sysctls = rest.rsplit("\n\n", 1) if "\n\n" in rest else ("", rest)
     sysctls = dict(line.split(":", 1) for line in sysctls.split("\n") if line)
@@ -310,3 +316,24 @@ class Oracle:
                 names = ", ".join(each["Name"] for each in containers)
                 wrong[inode] = f"--- {names}\n{found!r}\n--- has to be\n{wanted!r}\n"
         return wrong
+
+
+def settled(oracle, agent, deadline=20):
+    """Waits until the kernel holds what the oracle says, and the agent just those namespaces."""
+    told = {}
+
+    def is_settled():
+        told.clear()
+        told.update(oracle.differences())
+        kept = {each["netns"]: {one["id"] for one in each["containers"]}
+                for each in agent.status()["namespaces"] if each["netns"] is not None}
+        wanted = {inode: {each["Id"] for each in containers}
+                  for inode, containers in oracle.followed().items()}
+        if kept != wanted:
+            told["kept"] = f"it keeps {kept}\n--- has to be\n{wanted}\n"
+        return not told
+
+    try:
+        wait_until(is_settled, deadline=deadline, what="the rules of all namespaces")
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{''.join(told.values())}") from None

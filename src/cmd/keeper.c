@@ -11,19 +11,21 @@
 #include <unistd.h>
 
 #include "ask.h"
+#include "dragoman/base/json.h"
 #include "dragoman/base/log.h"
 
 /* Nanoseconds for an agent to answer; one that hangs must not hang us. */
 static const uint64_t patience = 2000 * 1000 * 1000;
 
-/* Whether the document lists the namespace. */
-static bool keeps(const struct text *status, ino_t inode)
+/* Whether the document lists the namespace: 1, 0 or -ENOMEM. */
+static int keeps(const struct text *status, ino_t inode)
 {
-	json_t *root = json_loadb(status->data, status->length, 0, NULL);
 	bool found = false;
 	size_t index;
-	json_t *item;
+	json_t *root, *item;
 
+	if (json_read(status->data, status->length, 0, &root, NULL) == -ENOMEM)
+		return -ENOMEM;
 	json_array_foreach(json_object_get(root, "namespaces"), index, item)
 	{
 		const json_t *netns = json_object_get(item, "netns");
@@ -39,14 +41,20 @@ int keeper_check(const struct options *options, const struct netns *netns, struc
 {
 	CLEANUP(text_done) struct text status = {0};
 	struct error why;
+	int code;
 
 	if (options->force || access(options->socket, F_OK) < 0)
 		return 0;
-	if (agent_ask(options->socket, patience, &status, &why) < 0) {
+	code = agent_ask(options->socket, patience, &status, &why);
+	if (code < 0 && code != -ENOMEM) {
 		log_debug("%s", why.message);
 		return 0;
 	}
-	if (!status.data || !keeps(&status, netns->inode))
+	if (code == 0 && status.data)
+		code = keeps(&status, netns->inode);
+	if (code < 0)
+		return error_no_memory(error);
+	if (code == 0)
 		return 0;
 	return error_set(error, -EBUSY, ERROR_INVALID,
 			 "the running agent keeps this namespace, and would undo the change (see "

@@ -13,6 +13,7 @@
 #include <jansson.h>
 #include <string.h>
 
+#include "dragoman/base/json.h"
 #include "dragoman/base/memory.h"
 
 enum { WIDTH = 80, STATE_WIDTH = 9, LISTEN_WIDTH_MAX = 24, ADDRESS_WIDTH_MAX = 48 };
@@ -437,12 +438,15 @@ static void print_namespaces(struct text *out, const json_t *namespaces, bool co
 int status_print_text(struct text *out, const char *document, size_t length, bool colour,
 		      struct error *error)
 {
-	json_error_t json_error;
-	/* A NUL in a string is no reason to say nothing: it will be printed as \x00. */
-	json_t *root = json_loadb(document, length, JSON_ALLOW_NUL, &json_error);
-	const json_t *namespaces = json_object_get(root, "namespaces");
-	struct counts counts = count(namespaces);
+	const json_t *namespaces;
+	struct counts counts;
+	json_t *root;
 
+	/* A NUL in a string is no reason to say nothing: it will be printed as \x00. */
+	if (json_read(document, length, JSON_ALLOW_NUL, &root, NULL) == -ENOMEM)
+		return error_no_memory(error);
+	namespaces = json_object_get(root, "namespaces");
+	counts = count(namespaces);
 	if (!json_is_object(root)) {
 		json_decref(root);
 		return error_set(error, -EINVAL, ERROR_INVALID, "this is no JSON object");

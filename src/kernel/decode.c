@@ -22,8 +22,12 @@
  * with the reason: it is then replaced rather than mended.
  *
  * A chain is intact when its rules, in their order, do what those of the
- * schema do. Rules come chain by chain, so one chain at a time is looked at;
- * one that libnftnl cannot read has an expression that is none of ours.
+ * schema do. Rules come chain by chain, so one chain at a time is looked at.
+ *
+ * libnftnl may be older than the kernel, and than what others have put into
+ * the namespace: what it cannot read is none of ours, and in our table it is
+ * foreign. Chains of other tables are not shown to it at all. That it could not
+ * read something may also be for want of memory; only errno tells (unread()).
  *
  * There may be very many elements, so these are taken apart by hand, and
  * everything else by libnftnl.
@@ -83,13 +87,54 @@ static void read_comment(struct observed *observed, const uint8_t *data, size_t 
 	}
 }
 
+/*
+ * What libnftnl's failing to read a message comes to: -ENOMEM, or 0, and it is
+ * foreign. errno was 0 before.
+ */
+static int unread(struct decoder *decoder, const char *what, const char *name)
+{
+	if (errno == ENOMEM)
+		return -ENOMEM;
+	set_foreign(decoder, what, name, "it cannot be read");
+	return 0;
+}
+
+/* One of a message's strings, or NULL. */
+static const char *text_attr(const struct nlmsghdr *message, uint16_t type)
+{
+	attr_for_each_message (attr, message, sizeof(struct nfgenmsg)) {
+		if (mnl_attr_get_type(attr) == type)
+			return attr_get_text(attr);
+	}
+	return NULL;
+}
+
+static bool is_in_our_table(const struct nlmsghdr *message, uint16_t table_attribute)
+{
+	const struct nfgenmsg *header = mnl_nlmsg_get_payload(message);
+	const char *table = text_attr(message, table_attribute);
+
+	return header->nfgen_family == NFPROTO_INET && table && strcmp(table, SCHEMA_TABLE) == 0;
+}
+
+static void take_table(struct decoder *decoder, const struct nftnl_table *table)
+{
+	struct observed *observed = decoder->observed;
+	uint32_t length;
+	const void *udata = nftnl_table_get_data(table, NFTNL_TABLE_USERDATA, &length);
+
+	if (udata)
+		read_comment(observed, udata, length);
+	if (nftnl_table_get_u32(table, NFTNL_TABLE_FLAGS))
+		set_foreign(decoder, "table", NULL, "it has flags");
+	else if (observed->saved_localnet < 0)
+		set_foreign(decoder, "table", NULL, "the comment is not ours");
+}
+
 int decode_table(const struct nlmsghdr *message, void *user)
 {
 	struct decoder *decoder = user;
-	struct observed *observed = decoder->observed;
 	struct nftnl_table *table;
-	const void *udata;
-	uint32_t length;
 	int r = check_generation(decoder, message);
 
 	if (r < 0)
@@ -97,20 +142,15 @@ int decode_table(const struct nlmsghdr *message, void *user)
 	table = nftnl_table_alloc();
 	if (!table)
 		return -ENOMEM;
-	r = nftnl_table_nlmsg_parse(message, table);
-	if (r == 0) {
-		observed->table = true;
-		observed->saved_localnet = -1;
-		udata = nftnl_table_get_data(table, NFTNL_TABLE_USERDATA, &length);
-		if (udata)
-			read_comment(observed, udata, length);
-		if (nftnl_table_get_u32(table, NFTNL_TABLE_FLAGS))
-			set_foreign(decoder, "table", NULL, "it has flags");
-		else if (observed->saved_localnet < 0)
-			set_foreign(decoder, "table", NULL, "the comment is not ours");
-	}
+	decoder->observed->table = true;
+	decoder->observed->saved_localnet = -1;
+	errno = 0;
+	if (nftnl_table_nlmsg_parse(message, table) < 0)
+		r = unread(decoder, "table", NULL);
+	else
+		take_table(decoder, table);
 	nftnl_table_free(table);
-	return r < 0 ? -EBADMSG : 0;
+	return r;
 }
 
 bool decode_too_much(struct decoder *decoder, size_t count)
@@ -140,13 +180,11 @@ static int add_foreign_set(struct decoder *decoder, const char *name)
 
 static int take_set(struct decoder *decoder, const struct nftnl_set *set)
 {
-	const char *table = nftnl_set_get_str(set, NFTNL_SET_TABLE);
 	const char *name = nftnl_set_get_str(set, NFTNL_SET_NAME);
 	const char *difference;
 	enum set_kind kind;
 
-	if (!table || !name || strcmp(table, SCHEMA_TABLE) != 0 ||
-	    (nftnl_set_get_u32(set, NFTNL_SET_FLAGS) & NFT_SET_ANONYMOUS))
+	if (!name || (nftnl_set_get_u32(set, NFTNL_SET_FLAGS) & NFT_SET_ANONYMOUS))
 		return 0;
 	kind = set_parse(name);
 	if (kind == SET_FOREIGN)
@@ -164,13 +202,14 @@ int decode_set(const struct nlmsghdr *message, void *user)
 	struct nftnl_set *set;
 	int r = check_generation(decoder, message);
 
-	if (r < 0)
+	if (r < 0 || !is_in_our_table(message, NFTA_SET_TABLE))
 		return r;
 	set = nftnl_set_alloc();
 	if (!set)
 		return -ENOMEM;
+	errno = 0;
 	if (nftnl_set_nlmsg_parse(message, set) < 0)
-		r = -EBADMSG;
+		r = unread(decoder, "set", text_attr(message, NFTA_SET_NAME));
 	else
 		r = take_set(decoder, set);
 	nftnl_set_free(set);
@@ -180,14 +219,12 @@ int decode_set(const struct nlmsghdr *message, void *user)
 static int take_chain(struct decoder *decoder, const struct nftnl_chain *chain)
 {
 	struct observed *observed = decoder->observed;
-	const char *table = nftnl_chain_get_str(chain, NFTNL_CHAIN_TABLE);
 	const char *name = nftnl_chain_get_str(chain, NFTNL_CHAIN_NAME);
 	struct observed_chain *taken;
 	const char *difference;
 	struct chain parsed;
 
-	if (!table || !name || strcmp(table, SCHEMA_TABLE) != 0 ||
-	    nftnl_chain_get_u32(chain, NFTNL_CHAIN_FAMILY) != NFPROTO_INET)
+	if (!name)
 		return 0;
 	parsed = chain_parse(name);
 	if (parsed.kind == CHAIN_FOREIGN && decode_too_much(decoder, decoder->foreign_chains++))
@@ -215,13 +252,14 @@ int decode_chain(const struct nlmsghdr *message, void *user)
 	struct nftnl_chain *chain;
 	int r = check_generation(decoder, message);
 
-	if (r < 0)
+	if (r < 0 || !is_in_our_table(message, NFTA_CHAIN_TABLE))
 		return r;
 	chain = nftnl_chain_alloc();
 	if (!chain)
 		return -ENOMEM;
+	errno = 0;
 	if (nftnl_chain_nlmsg_parse(message, chain) < 0)
-		r = -EBADMSG;
+		r = unread(decoder, "chain", text_attr(message, NFTA_CHAIN_NAME));
 	else
 		r = take_chain(decoder, chain);
 	nftnl_chain_free(chain);
@@ -303,8 +341,11 @@ static int take_rule(struct decoder *decoder, const struct nlmsghdr *message)
 
 	if (!rule)
 		return -ENOMEM;
+	errno = 0;
 	if (nftnl_rule_nlmsg_parse(message, rule) == 0)
 		r = rule_matches(&decoder->chain->chain, decoder->rules, rule);
+	else if (errno == ENOMEM)
+		r = -ENOMEM;
 	nftnl_rule_free(rule);
 	if (r < 0)
 		return r;

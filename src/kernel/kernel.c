@@ -109,7 +109,13 @@ void kernel_close(struct kernel *kernel)
 
 int kernel_netns(const struct kernel *kernel, struct netns *ret, struct error *error)
 {
-	return netns_open_socket(mnl_socket_get_fd(kernel->nfnl.socket), ret, error);
+	/* Either may be lost, where it had to be replaced and could not be (mend()). */
+	const struct mnl_socket *socket = kernel->nfnl.socket ? kernel->nfnl.socket
+							      : kernel->route.socket;
+
+	if (!socket)
+		return error_set(error, -EBADF, ERROR_FATAL, "its sockets are lost");
+	return netns_open_socket(mnl_socket_get_fd(socket), ret, error);
 }
 
 uint32_t kernel_generation(const struct kernel *kernel)
@@ -293,13 +299,37 @@ static int read_once(struct kernel *kernel, struct arena *arena, struct observed
 	return r;
 }
 
+static int mend_inside(void *user, struct error *error)
+{
+	struct kernel *kernel = user;
+	int r = kernel->nfnl.stuck ? netlink_reopen(&kernel->nfnl, error) : 0;
+
+	if (r == 0 && kernel->route.stuck)
+		r = netlink_reopen(&kernel->route, error);
+	return r;
+}
+
+/* A socket whose dump came to no end is replaced by another of the same port. */
+static int mend(struct kernel *kernel, struct error *error)
+{
+	CLEANUP(netns_done) struct netns netns = NETNS_NONE;
+	int r;
+
+	if (!kernel->nfnl.stuck && !kernel->route.stuck)
+		return 0;
+	r = kernel_netns(kernel, &netns, error);
+	return r < 0 ? r : netns_call(&netns, mend_inside, kernel, error);
+}
+
 int kernel_read(struct kernel *kernel, struct arena *arena, struct observed *ret,
 		struct error *error)
 {
 	int r = 0;
 
 	for (unsigned tries = 0; tries < READ_TRIES; tries++) {
-		r = read_once(kernel, arena, ret, error);
+		r = mend(kernel, error);
+		if (r == 0)
+			r = read_once(kernel, arena, ret, error);
 		if (r != -EINTR && r != -EAGAIN && r != -ENOENT && r != -ENOBUFS)
 			return r;
 	}

@@ -197,14 +197,18 @@ static void drain(struct kernel_monitor *monitor, int fd, datagram_function *fun
 
 	for (unsigned i = 0; i < DATAGRAMS_A_TURN; i++) {
 		struct iovec vector = {buffer, sizeof(buffer)};
-		struct msghdr datagram = {.msg_iov = &vector, .msg_iovlen = 1};
+		struct sockaddr_nl sender = {0};
+		struct msghdr datagram = {.msg_name = &sender,
+					  .msg_namelen = sizeof(sender),
+					  .msg_iov = &vector,
+					  .msg_iovlen = 1};
 		ssize_t received = recvmsg(fd, &datagram, MSG_DONTWAIT);
 
 		if (received < 0 && errno == EAGAIN)
 			return;
 		if (received < 0)
 			news->lost |= errno != EINTR;
-		else
+		else if (sender.nl_pid == 0) /* who may can send to a group, too */
 			function(monitor, (const struct nlmsghdr *)buffer, (size_t)received,
 				 datagram.msg_flags & MSG_TRUNC, news);
 	}

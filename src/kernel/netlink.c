@@ -15,15 +15,22 @@
 /*
  * Theory of operation
  *
- * The kernel works through what is sent to these two families within
- * sendmsg(2): by the time that it returns, every answer to a batch is in the
- * socket's queue, and what is not there was lost for want of room (ENOBUFS).
- * That is why a batch's answers are read without waiting, and why an
- * acknowledgement that is missing means "read the state again" and never
- * "failed": the loss may have come after the commit.
+ * The kernel works through what is sent to these families within sendmsg(2):
+ * by the time that it returns, every answer is in the socket's queue, and what
+ * is not there was lost for want of room (ENOBUFS). Of a dump the first part
+ * is, and each recvmsg(2) that takes one puts the next there. That is why
+ * nothing waits here, and why an acknowledgement that is missing means "read
+ * the state again" and never "failed": the loss may have come after the commit.
  *
  * A dump is read until its end even where it was interrupted, so that the next
- * question finds an empty queue.
+ * question finds an empty queue. Where the kernel has no memory for the next
+ * part there is no end (netlink_recvmsg() of the kernel): it says ENOBUFS, goes
+ * on with the dump at nobody's request, and refuses others on that socket. It
+ * is stuck then, and another has to take its place.
+ *
+ * A socket is connected to the kernel, which keeps everybody else from sending
+ * to it. Who has CAP_NET_ADMIN in the namespace could, and can see its port in
+ * /proc/net/netlink: what is read here would be theirs.
  */
 
 /*
@@ -36,30 +43,67 @@ enum { RECEIVE_SIZE = 64 * 1024, RECEIVE_ZEROS = 8 };
 /* What an acknowledgement takes of a receive buffer, with the kernel's own overhead. */
 enum { ACK_SIZE = 1024 };
 
-int netlink_open(struct netlink *netlink, int bus, struct error *error)
+static int fail_open(const char *what, struct error *error)
 {
-	int on = 1, code;
+	int code = errno;
 
-	*netlink = (struct netlink){.socket = mnl_socket_open2(bus, SOCK_CLOEXEC)};
-	if (!netlink->socket) {
-		code = errno;
-		return error_set(error, -code, error_class_of(code),
-				 "cannot open a netlink socket: %s", strerror(code));
-	}
-	if (mnl_socket_bind(netlink->socket, 0, MNL_SOCKET_AUTOPID) < 0) {
-		code = errno;
-		netlink_close(netlink);
-		return error_set(error, -code, error_class_of(code),
-				 "cannot bind a netlink socket: %s", strerror(code));
-	}
+	return error_set(error, -code, error_class_of(code), "cannot %s a netlink socket: %s", what,
+			 strerror(code));
+}
+
+/* What there is to do to a socket when it has a port. */
+static int set_up(struct netlink *netlink, struct error *error)
+{
+	const struct sockaddr_nl kernel = {.nl_family = AF_NETLINK};
+	int on = 1;
+
+	if (connect(mnl_socket_get_fd(netlink->socket), (const struct sockaddr *)&kernel,
+		    sizeof(kernel)) < 0)
+		return fail_open("connect", error);
 	netlink->port = mnl_socket_get_portid(netlink->socket);
 	/* Older kernels than these options have less to say; nothing else depends on them. */
 	(void)mnl_socket_setsockopt(netlink->socket, NETLINK_EXT_ACK, &on, sizeof(on));
 	(void)mnl_socket_setsockopt(netlink->socket, NETLINK_CAP_ACK, &on, sizeof(on));
-	if (bus == NETLINK_ROUTE)
+	if (netlink->bus == NETLINK_ROUTE)
 		(void)mnl_socket_setsockopt(netlink->socket, NETLINK_GET_STRICT_CHK, &on,
 					    sizeof(on));
 	return 0;
+}
+
+int netlink_open(struct netlink *netlink, int bus, struct error *error)
+{
+	int r;
+
+	*netlink = (struct netlink){.socket = mnl_socket_open2(bus, SOCK_CLOEXEC), .bus = bus};
+	if (!netlink->socket)
+		return fail_open("open", error);
+	if (mnl_socket_bind(netlink->socket, 0, MNL_SOCKET_AUTOPID) < 0)
+		r = fail_open("bind", error);
+	else
+		r = set_up(netlink, error);
+	if (r < 0)
+		netlink_close(netlink);
+	return r;
+}
+
+int netlink_reopen(struct netlink *netlink, struct error *error)
+{
+	struct mnl_socket *fresh = mnl_socket_open2(netlink->bus, SOCK_CLOEXEC);
+	int r;
+
+	if (!fresh)
+		return fail_open("open", error);
+	netlink_close(netlink);
+	netlink->socket = fresh;
+	if (mnl_socket_bind(fresh, 0, (pid_t)netlink->port) < 0 &&
+	    mnl_socket_bind(fresh, 0, MNL_SOCKET_AUTOPID) < 0)
+		r = fail_open("bind", error);
+	else
+		r = set_up(netlink, error);
+	if (r < 0)
+		netlink_close(netlink);
+	netlink->stuck = r < 0;
+	return r;
 }
 
 void netlink_close(struct netlink *netlink)
@@ -125,9 +169,15 @@ static int receive(struct netlink *netlink, struct netlink_question *question)
 {
 	char *buffer = question->buffer;
 	const struct nlmsghdr *message;
-	ssize_t received = mnl_socket_recvfrom(netlink->socket, buffer, RECEIVE_SIZE);
+	ssize_t received = recv(mnl_socket_get_fd(netlink->socket), buffer, RECEIVE_SIZE,
+				MSG_DONTWAIT | MSG_TRUNC);
 	int length;
 
+	/* What is not there by now will never be. */
+	if (received < 0 && errno == EAGAIN) {
+		netlink->stuck = question->dump;
+		return -ENOBUFS;
+	}
 	/* Part of a dump was lost, and its end comes all the same; an acknowledgement may not. */
 	if (received < 0 && errno == ENOBUFS && question->dump) {
 		question->interrupted = true;
@@ -135,6 +185,8 @@ static int receive(struct netlink *netlink, struct netlink_question *question)
 	}
 	if (received < 0)
 		return errno == EINTR ? 0 : -errno;
+	if (received > RECEIVE_SIZE)
+		return -ENOSPC;
 	memset(buffer + received, 0, RECEIVE_ZEROS);
 	length = (int)received;
 	for (message = (const struct nlmsghdr *)buffer; mnl_nlmsg_ok(message, length);
@@ -155,6 +207,8 @@ static int fail_question(struct netlink_question *question, int r, struct error 
 int netlink_start(struct netlink *netlink, struct nlmsghdr *request,
 		  struct netlink_question *question, struct error *error)
 {
+	ssize_t sent;
+
 	*question = (struct netlink_question){
 		.what = question->what,
 		.function = question->function,
@@ -168,9 +222,12 @@ int netlink_start(struct netlink *netlink, struct nlmsghdr *request,
 		return error_no_memory(error);
 	request->nlmsg_seq = question->seq;
 	request->nlmsg_flags |= (uint16_t)(NLM_F_REQUEST | (question->dump ? 0 : NLM_F_ACK));
-	if (mnl_socket_sendto(netlink->socket, request, request->nlmsg_len) < 0)
-		return fail_question(question, -errno, error);
-	return 0;
+	if (netlink->stuck)
+		return fail_question(question, -EBUSY, error);
+	do
+		sent = mnl_socket_sendto(netlink->socket, request, request->nlmsg_len);
+	while (sent < 0 && errno == EINTR);
+	return sent < 0 ? fail_question(question, -errno, error) : 0;
 }
 
 int netlink_take(struct netlink *netlink, struct netlink_question *question, struct error *error)
@@ -278,6 +335,8 @@ int netlink_send_all(struct netlink *netlink, const void *messages, size_t lengt
 
 	if (!buffer)
 		return -ENOMEM;
+	if (netlink->stuck)
+		return -EBUSY;
 	reserve_buffer(netlink, SO_SNDBUFFORCE, SO_SNDBUF, length + 4096);
 	reserve_buffer(netlink, SO_RCVBUFFORCE, SO_RCVBUF, answers);
 	while (mnl_socket_sendto(netlink->socket, messages, length) < 0) {

@@ -25,10 +25,23 @@ struct netlink {
 	struct mnl_socket *socket;
 	uint32_t seq;
 	uint32_t port;
+	int bus;
+	bool stuck; /* in a dump that the kernel does not go on with */
 };
 
-/* Opens one in the namespace that the thread is in. bus: NETLINK_NETFILTER, NETLINK_ROUTE. */
+/*
+ * Opens one in the namespace that the thread is in, which nobody but the kernel
+ * can send to, notifications to groups aside. bus: NETLINK_NETFILTER,
+ * NETLINK_ROUTE.
+ */
 int netlink_open(struct netlink *netlink, int bus, struct error *error);
+
+/*
+ * Puts another socket in the place of one that is stuck, of the same port if
+ * that can be had. It has to be in the same namespace. Where it fails the old
+ * one stays, or there is none, and it is stuck as before.
+ */
+int netlink_reopen(struct netlink *netlink, struct error *error);
 void netlink_close(struct netlink *netlink);
 
 /* One message of an answer. Returns 0, or -errno, which ends up with the asker. */
@@ -47,7 +60,8 @@ struct netlink_refusal {
  * sequence number and, where it is no dump, NLM_F_ACK are set here. `what`
  * says what it is for. Returns 0 or -errno with error set; -EINTR when the
  * kernel says that a dump was interrupted by a change (NLM_F_DUMP_INTR), and
- * -ENOBUFS when part of the answer was lost.
+ * -ENOBUFS when part of the answer was lost; with that netlink->stuck may be
+ * set, and until netlink_reopen() every question is -EBUSY then.
  */
 int netlink_ask(struct netlink *netlink, struct nlmsghdr *request, const char *what,
 		netlink_function *function, void *user, struct error *error);

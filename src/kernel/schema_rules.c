@@ -26,6 +26,9 @@
  *     IPv4: reg 1, 9, 10, 11        IPv6: reg 1 (16 bytes), 2, 13, 14
  */
 
+/* Offsets of addresses in an IPv4 header. */
+enum { IP4_SOURCE = 12, IP4_DESTINATION = 16 };
+
 /* A rule in the making; a failed allocation is latched. */
 struct builder {
 	struct nftnl_rule *rule;
@@ -222,11 +225,40 @@ static void build_output(struct builder *builder, unsigned index)
 	add_lookup(builder, SET_OF(SET_SERVICES4, family), LOOKUP_VERDICT);
 }
 
-/* ct original ip daddr 127.0.0.1 oifname != "lo" masquerade; then ::1 */
+/* ip daddr 127.0.0.0/8, ip saddr 127.0.0.0/8, by the offset of the address */
+static void add_loopback4(struct builder *builder, uint32_t offset)
+{
+	add_family(builder, FAMILY_IPV4);
+	add_payload(builder, NFT_PAYLOAD_NETWORK_HEADER, offset, 1, NFT_REG_1);
+	add_cmp_u8(builder, NFT_CMP_EQ, IN_LOOPBACKNET);
+}
+
+/*
+ * oifname != "lo" ip saddr 127.0.0.0/8 ct original ip daddr != 127.0.0.0/8 drop
+ *
+ * With route_localnet a process may send to the network as 127.0.0.1, which a
+ * careless host takes for itself. What goes to the loopback is let through,
+ * for those that translate it elsewhere. No flow begins that is dropped here,
+ * so that each packet comes to this chain.
+ */
+static void build_no_loopback_source(struct builder *builder)
+{
+	add_not_lo(builder, NFT_META_OIFNAME);
+	add_loopback4(builder, IP4_SOURCE);
+	add_ct(builder, NFT_CT_DST_IP, IP_CT_DIR_ORIGINAL);
+	add_cmp_u8(builder, NFT_CMP_NEQ, IN_LOOPBACKNET);
+	add_verdict(builder, NF_DROP);
+}
+
+/* ct original ip daddr 127.0.0.1 oifname != "lo" masquerade; then ::1; then the above */
 static void build_postrouting(struct builder *builder, unsigned index)
 {
 	const uint32_t loopback = htonl(INADDR_LOOPBACK);
 
+	if (index == 2) {
+		build_no_loopback_source(builder);
+		return;
+	}
 	if (index == 0) {
 		add_ct(builder, NFT_CT_DST_IP, IP_CT_DIR_ORIGINAL);
 		add_cmp(builder, NFT_CMP_EQ, &loopback, sizeof(loopback));
@@ -267,10 +299,7 @@ static void build_guard(struct builder *builder, unsigned index)
 {
 	if (index < 2) {
 		add_not_lo(builder, NFT_META_IIFNAME);
-		add_family(builder, FAMILY_IPV4);
-		add_payload(builder, NFT_PAYLOAD_NETWORK_HEADER, index == 0 ? 16 : 12, 1,
-			    NFT_REG_1);
-		add_cmp_u8(builder, NFT_CMP_EQ, 127);
+		add_loopback4(builder, index == 0 ? IP4_DESTINATION : IP4_SOURCE);
 	} else {
 		bool v4 = index < 4;
 
@@ -329,8 +358,9 @@ unsigned schema_rule_count(const struct chain *chain)
 		return 5;
 	case CHAIN_UNAVAILABLE:
 		return 4;
-	case CHAIN_OUTPUT:
 	case CHAIN_POSTROUTING:
+		return 3;
+	case CHAIN_OUTPUT:
 	case CHAIN_BALANCE:
 	case CHAIN_NTH:
 		return 2;

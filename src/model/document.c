@@ -27,6 +27,7 @@
 #include <stdarg.h>
 #include <string.h>
 
+#include "dragoman/base/json.h"
 #include "dragoman/base/text.h"
 
 enum { PORT_MAX = 65535, ADDRESS_BRACKETS = 2 };
@@ -234,12 +235,12 @@ static int parse_object(struct arena *arena, struct slice text, struct reading *
 	CLEANUP(json_freep) json_t *object = NULL;
 	char shown[JSON_ERROR_TEXT_LENGTH];
 	json_error_t error;
+	int r = json_read(text.data, text.length, flags, &object, &error);
 
-	object = json_loadb(text.data, text.length, flags, &error);
-	if (object)
+	if (r == 0)
 		return parse_members(arena, object, ret);
-	if (json_error_code(&error) == json_error_out_of_memory)
-		return -ENOMEM;
+	if (r == -ENOMEM)
+		return r;
 	(void)text_printable(shown, sizeof(shown), error.text, strlen(error.text));
 	return refuse(ret->reason, "not JSON (line %d, column %d: %s)", error.line, error.column,
 		      shown);

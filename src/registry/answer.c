@@ -5,6 +5,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "dragoman/base/json.h"
 #include "dragoman/base/text.h"
 
 /*
@@ -42,15 +43,15 @@ struct answer_quote answer_quote(const char *text, size_t length)
 int answer_parse(const char *body, size_t length, json_t **ret, struct error *error)
 {
 	size_t shown = length < STARTS_WITH ? length : STARTS_WITH;
-	json_error_t reason;
 	json_t *json;
+	int code;
 
 	if (length == 0)
 		return answer_wrong(error, "answer is empty");
-	json = json_loadb(body, length, JSON_ALLOW_NUL, &reason);
-	if (!json && json_error_code(&reason) == json_error_out_of_memory)
+	code = json_read(body, length, JSON_ALLOW_NUL, &json, NULL);
+	if (code == -ENOMEM)
 		return error_no_memory(error);
-	if (!json)
+	if (code < 0)
 		return answer_wrong(error, "answer is not JSON (starts with \"%s\")",
 				    answer_quote(body, shown).text);
 	if (!json_is_object(json)) {

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "answer.h"
+#include "dragoman/base/json.h"
 #include "watch_private.h"
 
 /*
@@ -102,10 +103,10 @@ int file_decode(const char *data, size_t length, struct document_list *list, str
 	json_t *value;
 	int code;
 
-	root = json_loadb(data, length, flags, &reason);
-	if (!root && json_error_code(&reason) == json_error_out_of_memory)
+	code = json_read(data, length, flags, &root, &reason);
+	if (code == -ENOMEM)
 		return error_no_memory(error);
-	if (!root)
+	if (code < 0)
 		return error_set(error, -EINVAL, ERROR_INVALID, "not JSON: line %d, column %d: %s",
 				 reason.line, reason.column,
 				 answer_quote(reason.text, strlen(reason.text)).text);
