@@ -55,7 +55,8 @@ TEST_SOURCES := $(sort $(wildcard tests/test_*.c))
 TEST_SUPPORT := $(filter-out $(TEST_SOURCES),$(sort $(wildcard tests/*.c)))
 FUZZ_SOURCES := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 PROBE_SOURCES := $(sort $(wildcard integration/*.c))
-C_SOURCES    := $(wildcard src/main.c) $(SOURCES) $(TEST_SOURCES) $(TEST_SUPPORT) $(FUZZ_SOURCES) $(PROBE_SOURCES)
+REPLAY       := tests/fuzz/replay.c
+C_SOURCES    := $(wildcard src/main.c) $(SOURCES) $(TEST_SOURCES) $(TEST_SUPPORT) $(FUZZ_SOURCES) $(REPLAY) $(PROBE_SOURCES)
 SCRIPTS      := $(sort $(wildcard contrib/check contrib/demo contrib/ensure-packages contrib/run-tests contrib/run-integration .ci/run))
 MANUALS      := contrib/man/dragoman.8
 SERVICES     := contrib/systemd/dragoman.service
@@ -67,6 +68,7 @@ SUPPORT := $(BUILD)/tests/libsupport.a
 TESTS   := $(TEST_SOURCES:%.c=$(BUILD)/%)
 PROBES  := $(PROBE_SOURCES:%.c=$(BUILD)/%)
 FUZZERS := $(FUZZ_SOURCES:%.c=$(BUILD)/%)
+REPLAYS := $(FUZZ_SOURCES:tests/fuzz/fuzz_%.c=$(BUILD)/tests/fuzz/replay_%)
 
 .PHONY: all
 all: $(PROGRAM)
@@ -131,11 +133,11 @@ $(PROBES): $(BUILD)/integration/%: $(BUILD)/integration/%.o $(LIBRARY)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) $(PACKAGE_LIBS) -pthread
 
 .SECONDARY:
--include $(patsubst %.c,$(BUILD)/%.d,$(filter-out $(FUZZ_SOURCES),$(C_SOURCES)))
+-include $(patsubst %.c,$(BUILD)/%.d,$(C_SOURCES))
 
 # --- Checking ---------------------------------------------------------------
 
-CHECKS := gcc clang unit sanitize tidy format-check headers layers manual scripts services security
+CHECKS := gcc clang unit sanitize corpora tidy format-check headers layers manual scripts services security
 
 # Each check writes "ok NAME"; contrib/check takes the list from here.
 .PHONY: check list-checks
@@ -170,6 +172,19 @@ sanitize:
 	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/sanitize HARDENING= CFLAGS='-O1 -g' SANITIZE='$(SANITIZERS)' tests
 	$(Q)ASAN_OPTIONS=detect_stack_use_after_return=1 UBSAN_OPTIONS=print_stacktrace=1 \
 		contrib/run-tests $(TESTS:$(BUILD)/%=$(BUILD)/sanitize/%)
+	$(call ok,$@)
+
+# What the fuzzers found in the past, under the same sanitizers. Behind them: one directory, one make.
+.PHONY: corpora replays
+replays: $(REPLAYS)
+$(REPLAYS): $(BUILD)/tests/fuzz/replay_%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/$(REPLAY:.c=.o) $(SUPPORT) $(LIBRARY)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) $(PACKAGE_LIBS)
+corpora: sanitize
+	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/sanitize HARDENING= CFLAGS='-O1 -g' SANITIZE='$(SANITIZERS)' replays
+	$(Q)set -e; for f in $(FUZZ_SOURCES:tests/fuzz/fuzz_%.c=%); do \
+		$(BUILD)/sanitize/tests/fuzz/replay_$$f tests/fuzz/corpus/$$f; \
+	done
 	$(call ok,$@)
 
 valgrind: $(TESTS)
@@ -260,18 +275,23 @@ soak:
 	$(Q)DRAGOMAN_SOAK=$(SECONDS) $(MAKE) --no-print-directory integration PYTEST_FLAGS='-s -k soak'
 
 .PHONY: fuzz fuzzers
-fuzzers: $(FUZZERS)
-$(FUZZERS): $(BUILD)/tests/fuzz/%: tests/fuzz/%.c $(SOURCES) $(HEADERS)
+# Everything is compiled once for all of them, in a directory of its own.
+fuzzers:
+	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/fuzz CC=$(CLANG) HARDENING= CFLAGS='-O1 -g' \
+		SANITIZE='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all' fuzz-programs
+.PHONY: fuzz-programs
+fuzz-programs: $(FUZZERS)
+$(FUZZERS): $(BUILD)/%: $(BUILD)/%.o $(SUPPORT) $(LIBRARY)
 	$(call say,FUZZER,$@)
-	$(Q)mkdir -p $(@D) && $(CLANG) $(ALL_CPPFLAGS) -std=gnu11 $(WARNINGS) -O1 -g \
-		-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -o $@ $< $(SOURCES) $(PACKAGE_LIBS)
-# What was found stays in $(BUILD)/corpus; seeds are in tests/fuzz/corpus/NAME.
-fuzz: $(FUZZERS)
-	$(Q)set -e; for f in $(notdir $(FUZZERS)); do \
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $(filter %.o %.a,$^) $(PACKAGE_LIBS)
+# What was found stays in $(BUILD)/corpus; seeds are in tests/fuzz/corpus/NAME, words in NAME.dict.
+fuzz: fuzzers
+	$(Q)set -e; for f in $(FUZZ_SOURCES:tests/fuzz/fuzz_%.c=%); do \
 		echo "  FUZZ     $$f, $(SECONDS) s"; mkdir -p $(BUILD)/corpus/$$f; \
-		seeds=; if [ -d tests/fuzz/corpus/$${f#fuzz_} ]; then seeds=tests/fuzz/corpus/$${f#fuzz_}; fi; \
-		$(BUILD)/tests/fuzz/$$f -max_total_time=$(SECONDS) -print_final_stats=1 \
-			-artifact_prefix=$(BUILD)/corpus/$$f- $(BUILD)/corpus/$$f $$seeds; \
+		words=tests/fuzz/$$f.dict; \
+		$(BUILD)/fuzz/tests/fuzz/fuzz_$$f -max_total_time=$(SECONDS) -print_final_stats=1 \
+			$$([ ! -e $$words ] || echo -dict=$$words) \
+			-artifact_prefix=$(BUILD)/corpus/$$f- $(BUILD)/corpus/$$f tests/fuzz/corpus/$$f; \
 	done
 
 # Which lines of src the unit and the integration tests run together. Counters in mapped files

@@ -28,7 +28,7 @@ from lab.waiting import wait_until
 MIB = 1 << 20
 WEB = "127.0.0.1:80/tcp"
 KEYS = int(os.environ.get("DRAGOMAN_KEYS", "4000"))
-LARGE = int(os.environ.get("DRAGOMAN_LARGE", "12"))
+LARGE = int(os.environ.get("DRAGOMAN_LARGE", "6"))
 
 
 def service(port="49161", address="10.9.0.1", more=""):
@@ -382,8 +382,8 @@ def test_adversary_documents_of_1_mib_and_more_use_up_nothing(web, follow):
         registry.put("/services/web/b", "10.77.0.4:7000")
         wait_for(web, good | {"10.77.0.4:7000"})
         wait_until(lambda: agent.metric("registry_reads_total") >= 2, what="a read")
-        code, output, _ = run(Dragoman(registry.url), "plan", "--json", "--netns", web,
-                              "-b", "WEB=web;80")
+        code, output, _ = run(Dragoman(registry.url), "plan", "--json", "--timeout", 60,
+                              "--netns", web, "-b", "WEB=web;80")
         assert code == 0 and json.loads(output)["in_sync"], output
         wait_until(lambda: agent.status()["namespaces"][0]["backends"][0]["state"] == "ready",
                    what="the answer to the read")
@@ -405,7 +405,8 @@ def many(count):
 def test_adversary_keys_without_number_below_one_service(etcd, web):
     etcd.put_many(many(KEYS))
     wanted = {f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}:80" for n in range(0, KEYS, 1000)}
-    dragoman, words = Dragoman(etcd.url), ("--netns", web, "-b", "WEB=web[few];80")
+    dragoman = Dragoman(etcd.url)
+    words = ("--timeout", 60, "--netns", web, "-b", "WEB=web[few];80")
     code, _, errors = run(dragoman, "reconcile", *words)
     assert code == 0 and held(web) == wanted
     assert f"{KEYS // 10} of {KEYS} documents cannot be used" in errors.decode()

@@ -116,6 +116,23 @@ def test_adversary_watch_on_the_minority_side_is_left_for_the_majority(network, 
     wait_for(container, 2, 3)
 
 
+def test_adversary_poll_on_the_minority_side_is_left_at_the_resync(network, container):
+    """Of v2: nothing in its answers tells, but a read of it needs a majority."""
+    network.write_v2("/services/web/1", document(1))
+    with network.run("--netns", container, "-b", "WEB=web;80", "--resync", "2", "--timeout", "2",
+                     api="etcd2") as agent:
+        wait_for(container, 1)
+        wait_until(network.members[0].polls, what="a poll")
+        network.members[0].part()
+        network.write_v2("/services/web/1", document(2))
+        wait_for(container, 2)
+        wait_until(lambda: any(member.polls() for member in network.members[1:]),
+                   what="a poll at the majority")
+        network.write_v2("/services/web/1", document(3))
+        wait_for(container, 3)
+        agent.end()
+
+
 def test_adversary_majority_lost_holds_what_is_known(network, run, container):
     """No member has a leader; each of them answers clients that it has none."""
     agent = run(container, "--resync", "1")

@@ -202,17 +202,19 @@ def test_adversary_revision_going_back_takes_what_the_backup_holds(own_etcd, reg
     wait_for(container, [1, 2], [3, 7])
 
 
-def test_adversary_host_of_another_cluster_is_left_for_one_that_is_known(etcd, run, container):
+def test_adversary_host_of_another_cluster_is_left_for_one_that_is_known(etcd, kind, run,
+                                                                         container, tmp_path):
     """One of the hosts that are listed was set up anew, alone."""
-    etcd.put("/services/web/1", document(1))
+    registry = REGISTRIES[kind](etcd, tmp_path)
+    fill(registry, web=[1])
     with Etcd(options=ANOTHER) as stranger, Relay(etcd.address) as first, \
             Relay(etcd.address) as last:
-        agent = run(f"etcd://{first.address},{stranger.address},{last.address}")
+        agent = run(f"{kind}://{first.address},{stranger.address},{last.address}")
         wait_for(container, [1], [])
         events = Events(container)
         first.cut()
-        wait_until(lambda: last.connections > 0, what="the last host to be asked")
-        etcd.put("/services/web/2", document(2))
+        wait_until(lambda: last.connections > 0, 30, what="the last host to be asked")
+        fill(registry, web=[2])
         wait_for(container, [1, 2], [])
         assert_only_added(events)
         assert "another cluster" in agent.log

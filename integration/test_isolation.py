@@ -11,7 +11,7 @@ import json
 
 import pytest
 
-from lab import nft
+from lab import forgeries, nft
 from lab.neighbour import ARRIVALS, Neighbour, mac_address
 from lab.processes import python
 
@@ -27,6 +27,7 @@ FRAMES4 = ("10.77.0.1:4001>127.0.0.1:7000/udp", "10.77.0.1:4002>127.0.0.1:7000/t
 LISTENS6 = ("[::1]:7000/udp", "[::1]:7000/tcp", "[fd77::100]:7003/udp")
 FRAMES6 = ("[fd77::1]:4001>[::1]:7000/udp", "[fd77::1]:4002>[::1]:7000/tcp",
            "[::1]:4003>[::1]:7000/udp", "[::1]:4004>[fd77::100]:7003/udp")
+DESCRIPTORS = ("WEB=web;80", "SEVEN=web;7000", "EIGHT=web;7001/udp")
 NOTHING4 = dict.fromkeys(LISTENS4, 0)
 NOTHING6 = dict.fromkeys(LISTENS6, 0)
 
@@ -54,7 +55,7 @@ def neighbour6(container, hosts):
 def reconciled(container, etcd, dragoman):
     """The container's rules stand, also for the ports that the neighbour aims at."""
     etcd.endpoint("/services/web/a", "10.77.0.1", 8080)
-    done = dragoman.reconcile(container, "WEB=web;80", "SEVEN=web;7000", "EIGHT=web;7001/udp")
+    done = dragoman.reconcile(container, *DESCRIPTORS)
     assert done.code == 0, done
     assert container.sysctl("net.ipv4.conf.all.route_localnet") == "1"
     return container
@@ -141,18 +142,19 @@ def new_tun(laboratory):
 
 
 def new_neighbour(laboratory, device):
-    """At the far end of a new device of the container's, where both have addresses now."""
+    """With all that a neighbour has, at the far end of a new device of the container's.
+
+    The addresses that it aims at are of eth0, which makes no difference to the kernel.
+    """
     container, hosts = laboratory.container, laboratory.hosts
     container.add_address("10.78.0.100/24", device=device)
     if device == "tun1":
         attacker, far = container, "tun:tun1"
     else:
         attacker, far = hosts, "far"
-        hosts.add_address("10.78.0.1/24", device=far)
-    frames = [frame.replace("10.77.", "10.78.") for frame in FRAMES4]
-    listens = [listen.replace("10.77.", "10.78.") for listen in LISTENS4]
-    return Neighbour(attacker, container, frames, listens, FENCE.replace("10.77.", "10.78."),
-                     device=far, victim_device=device)
+    mac = bytes.fromhex(mac_address(container, device).replace(":", ""))
+    return Neighbour(attacker, container, forgeries.everything(mac), forgeries.STANDING,
+                     FENCE.replace("10.77.", "10.78."), device=far, victim_device=device)
 
 
 def named(name):
@@ -164,13 +166,18 @@ INTERFACES = {"veth": new_veth, "bridge": new_bridge, "macvlan": new_macvlan, "v
 
 
 @pytest.mark.parametrize("interface", INTERFACES)
-def test_isolation_interface_added_later_is_guarded(reconciled, laboratory, interface):
-    trust_all_sources(laboratory.container)  # also those that come
+def test_isolation_interface_added_later_is_guarded(reconciled, laboratory, dragoman, interface):
+    """At once, and when it has its route to ::1."""
+    forgeries.open_up(reconciled)  # the interfaces that come, too
     device = INTERFACES[interface](laboratory)
     with new_neighbour(laboratory, device) as neighbour:
         assert set(neighbour.attack().values()) == {0}
+        assert dragoman.reconcile(reconciled, *DESCRIPTORS).changes >= {
+            ("add", f"route local ::1/128 dev {device}")}
+        assert set(neighbour.attack().values()) == {0}
         nft.load(reconciled, "flush chain inet dragoman guard")
-        assert neighbour.attack()["127.0.0.1:7000/udp"] >= 1
+        arrived = neighbour.attack()
+        assert {name for name, count in arrived.items() if count} >= forgeries.REACHED, arrived
 
 
 def test_isolation_holds_while_rules_come_and_go(container, etcd, dragoman, neighbour):

@@ -17,7 +17,7 @@ import pytest
 from lab import nft
 from lab.agent import Agent
 from lab.command import PROGRAM, Dragoman
-from lab.forgeries import FENCE, LISTENERS, NEXT, everything, open_up
+from lab.forgeries import FENCE, NEXT, STANDING, everything, open_up
 from lab.neighbour import Neighbour, mac_address
 from lab.processes import Process, run
 from lab.waiting import wait_until
@@ -46,8 +46,7 @@ def dragoman(registry):
 def neighbour(container, hosts):
     open_up(container)
     mac = bytes.fromhex(mac_address(container, "eth0").replace(":", ""))
-    listeners = [each.partition(">")[0] for each in LISTENERS]
-    with Neighbour(hosts, container, everything(mac), listeners, FENCE) as made:
+    with Neighbour(hosts, container, everything(mac), STANDING, FENCE) as made:
         yield made
 
 
@@ -64,7 +63,7 @@ def look(container):
 
 def state(text):
     """Of what look() saw: whether the guard stands, and whether localhost is open."""
-    return "127.0.0.0/8 drop" in text, "route_localnet = 1" in text
+    return 'iifname != "lo" ip daddr 127.0.0.0/8 drop' in text, "route_localnet = 1" in text
 
 
 def killer(call, number):

@@ -35,7 +35,7 @@ void round_step(struct round *round)
 
 void round_begin(struct round *round, unsigned long seed)
 {
-	*round = (struct round){.seed = seed, .random = {seed}, .arena = arena_new()};
+	*round = (struct round){.seed = seed, .random = {.state = seed}, .arena = arena_new()};
 	assert_non_null(round->arena);
 	round->before = model_new();
 	round->before->observed.ipv6 = !random_once_in(&round->random, 4);

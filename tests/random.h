@@ -5,6 +5,7 @@
 /*
  * Random numbers that come again with their seed: SplitMix64. A test prints
  * the seed of each round that fails; SEED=N in the environment starts there.
+ * A fuzzer gives bytes, which are used up first.
  */
 
 #include <stdbool.h>
@@ -14,12 +15,19 @@
 
 struct random {
 	uint64_t state;
+	const uint8_t *bytes;
+	size_t left;
 };
 
 static inline uint64_t random_next(struct random *random)
 {
-	uint64_t z = (random->state += 0x9e3779b97f4a7c15U);
+	uint64_t z;
 
+	if (random->left) {
+		random->left--;
+		return *random->bytes++;
+	}
+	z = (random->state += 0x9e3779b97f4a7c15U);
 	z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9U;
 	z = (z ^ (z >> 27)) * 0x94d049bb133111ebU;
 	return z ^ (z >> 31);

@@ -89,7 +89,7 @@ static void feed_batch(struct dump *dump, const struct batch *batch)
 static struct ruleset encode_random(struct arena *arena, unsigned seed, struct batch *ret)
 {
 	CLEANUP(model_freep) struct model *empty = model_new();
-	struct random random = {seed};
+	struct random random = {.state = seed};
 	struct ruleset desired;
 	struct verdicts verdicts;
 	uint32_t last_seq;
@@ -259,7 +259,7 @@ static void test_decode_of_elements_with_changed_bytes_does_no_harm(void **state
 {
 	CLEANUP(batch_done) struct batch batch = {0};
 	CLEANUP(arena_freep) struct arena *arena = arena_new();
-	struct random random = {11};
+	struct random random = {.state = 11};
 	int length;
 
 	(void)state;

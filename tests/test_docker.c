@@ -485,6 +485,40 @@ static void test_event_cut_at_any_byte_is_understood(void **state)
 	}
 }
 
+static void write_chunk(struct text *into, const struct text *data)
+{
+	text_printf(into, "%zx\r\n", data->length);
+	text_add(into, data->data, data->length);
+	text_puts(into, "\r\n");
+}
+
+static void test_stream_that_ends_at_any_byte_loses_nothing(void **state)
+{
+	struct fixture *fixture = *state;
+	struct box *box = add_box(fixture, "web", 1000);
+	CLEANUP(text_done) struct text event = {0};
+	CLEANUP(text_done) struct text chunk = {0};
+
+	all_up(fixture);
+	write_event(&event, "restart", box);
+	write_chunk(&chunk, &event);
+	for (size_t end = 0; end <= chunk.length; end++) {
+		char words[32];
+
+		forget(fixture);
+		box->pid++;
+		(void)snprintf(words, sizeof(words), "running:web:%d ", box->pid);
+		if (end)
+			http_connection_send(fixture->events, chunk.data, end);
+		http_connection_close(fixture->events);
+		wait_for(fixture, "lost ");
+		/* Without the pause between sessions. */
+		containers_resync(fixture->containers);
+		wait_for(fixture, "listed ");
+		assert_non_null(strstr(told(fixture), words));
+	}
+}
+
 static void test_event_of_an_end_is_told(void **state)
 {
 	struct fixture *fixture = *state;
@@ -665,6 +699,69 @@ static void test_listing_that_fails_loses_nothing(void **state)
 }
 
 /* --- One container that cannot be looked at ---------------------------------------- */
+
+static void test_looks_that_take_long_make_room_for_others(void **state)
+{
+	struct fixture *fixture = *state;
+	char name[16];
+
+	all_up(fixture);
+	fixture->hold = true;
+	for (int i = 0; i < 12; i++) {
+		(void)snprintf(name, sizeof(name), "stuck%d", i);
+		send_event(fixture, "start", add_box(fixture, name, 200 + i));
+	}
+	wait_for(fixture, "inspect:stuck7 ");
+	fixture->hold = false;
+	send_event(fixture, "start", add_box(fixture, "good", 101));
+	wait_for(fixture, "running:good:101 ");
+	/* Those before it came first. */
+	assert_non_null(strstr(told(fixture), "running:stuck11:211 "));
+	release(fixture);
+	wait_for(fixture, "running:stuck7:207 ");
+	assert_null(strstr(told(fixture), "lost "));
+}
+
+static void test_start_is_looked_at_before_what_a_listing_named(void **state)
+{
+	struct fixture *fixture = *state;
+	char name[16];
+
+	for (int i = 0; i < 20; i++) {
+		(void)snprintf(name, sizeof(name), "old%d", i);
+		(void)add_box(fixture, name, 200 + i);
+	}
+	all_up(fixture);
+	fixture->hold = true;
+	containers_resync(fixture->containers);
+	wait_for(fixture, "inspect:old");
+	fixture->hold = false;
+	send_event(fixture, "start", add_box(fixture, "new", 101));
+	wait_for(fixture, "list ");
+	release(fixture);
+	wait_for(fixture, "running:new:101 ");
+	assert_null(strstr(told(fixture), "listed "));
+}
+
+static void test_container_that_is_doubted_is_told_again(void **state)
+{
+	struct fixture *fixture = *state;
+	struct box *web = add_box(fixture, "web", 101);
+
+	all_up(fixture);
+	for (int i = 0; i < 2; i++) {
+		forget(fixture);
+		containers_ask_again(fixture->containers, web->id);
+		wait_for(fixture, "running:web:101 ");
+		assert_string_equal(fixture->asked.data, "inspect:web ");
+	}
+	/* Once for each doubt. */
+	forget(fixture);
+	containers_resync(fixture->containers);
+	wait_for(fixture, "listed ");
+	assert_string_equal(told(fixture), "listed ");
+	containers_ask_again(fixture->containers, "0123456789ab");
+}
 
 static void test_look_that_fails_is_tried_again_before_all_was_listed(void **state)
 {
@@ -877,6 +974,7 @@ int main(void)
 		WITH_FIXTURE(test_event_of_a_start_is_told_with_its_time),
 		WITH_FIXTURE(test_event_before_the_listing_is_told_once),
 		WITH_FIXTURE(test_event_cut_at_any_byte_is_understood),
+		WITH_FIXTURE(test_stream_that_ends_at_any_byte_loses_nothing),
 		WITH_FIXTURE(test_event_of_an_end_is_told),
 		WITH_FIXTURE(test_event_that_is_late_or_doubled_changes_nothing),
 		WITH_FIXTURE(test_event_of_another_name_or_process_is_told),
@@ -887,6 +985,9 @@ int main(void)
 		WITH_FIXTURE(test_resync_while_listing_lists_again),
 		WITH_FIXTURE(test_container_missing_in_a_listing_is_asked_for_before_it_is_gone),
 		WITH_FIXTURE(test_listing_that_fails_loses_nothing),
+		WITH_FIXTURE(test_looks_that_take_long_make_room_for_others),
+		WITH_FIXTURE(test_start_is_looked_at_before_what_a_listing_named),
+		WITH_FIXTURE(test_container_that_is_doubted_is_told_again),
 		WITH_FIXTURE(test_look_that_fails_is_tried_again_before_all_was_listed),
 		WITH_FIXTURE(test_look_that_fails_for_good_is_told_and_loses_nothing),
 		WITH_FIXTURE(test_look_answered_for_another_container_is_refused),

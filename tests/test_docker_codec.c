@@ -70,7 +70,7 @@ static void test_container_of_an_engine_is_read_whole(void **state)
 	assert_string_equal(container->id, ID);
 	assert_string_equal(container->name, "web");
 	assert_int_equal(container->created, 1795364974779855489);
-	assert_int_equal(fixture->container.started, 1795365001686104133);
+	assert_int_equal(container->started, 1795365001686104133);
 	assert_int_equal(container->pid, 19271);
 	assert_int_equal(container->environment_length, sizeof(block));
 	assert_memory_equal(container->environment, block, sizeof(block));
@@ -334,6 +334,51 @@ static void test_list_gives_every_id(void **state)
 	assert_string_equal(ids[1].text, "0123456789ab");
 }
 
+/* One container's words hide none of the others. */
+static void test_list_with_what_is_no_text_gives_every_id(void **state)
+{
+	static const char *const words[] = {
+		"\xff",      "\xc3",     "\xed\xa0\x80",   "\x1b[2J",        "\n",
+		"\x7f",      "\\ud800",  "\\udc00\\ud800", "\\ud800\\u0041", "\\ud83d\\ude00",
+		"\\\\ud800", "\\\"\xff", "\\u0000\xff",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++) {
+		CLEANUP(memory_free) struct docker_id *ids = NULL;
+		char body[512];
+		size_t count;
+		int length = snprintf(body, sizeof(body),
+				      "[{\"Id\":\"" ID
+				      "\",\"Labels\":{\"a%s\":\"%s\"}},{\"Id\":\"" ID "\"}]",
+				      words[i], words[i]);
+
+		assert_int_equal(docker_decode_list(body, (size_t)length, &ids, &count, NULL), 0);
+		assert_int_equal(count, 2);
+		assert_string_equal(ids[1].text, ID);
+	}
+}
+
+static void test_container_words_that_are_no_text_are_replaced(void **state)
+{
+	static const char body[] =
+		"{\"Id\":\"" ID "\",\"Name\":\"/we\xff\x1b"
+		"b\",\"Created\":\"2026-11-22T16:29:34Z\","
+		"\"State\":{\"Running\":true,\"Pid\":1},\"HostConfig\":{\"NetworkMode\":\"none\"},"
+		"\"Config\":{\"Env\":[\"A=\\ud83d\\ude00\\ud83d\",\"B=\xc3\xa4\xc3\"]}}";
+	static const char block[] = "A=\xf0\x9f\x98\x80\xef\xbf\xbd\0B=\xc3\xa4\xef\xbf\xbd";
+	struct fixture *fixture = *state;
+	const struct container *container = &fixture->container.container;
+
+	assert_int_equal(docker_decode_container(body, sizeof(body) - 1, fixture->arena,
+						 &fixture->container, &fixture->error),
+			 0);
+	assert_string_equal(container->name, "we\xef\xbf\xbd\xef\xbf\xbd"
+					     "b");
+	assert_int_equal(container->environment_length, sizeof(block));
+	assert_memory_equal(container->environment, block, sizeof(block));
+}
+
 static void test_list_that_is_damaged_is_refused(void **state)
 {
 	static const char *const bodies[] = {"",
@@ -543,6 +588,41 @@ static void test_splitter_passes_over_what_is_too_long_and_finds_the_next(void *
 	}
 }
 
+static void test_splitter_refuses_an_object_without_end(void **state)
+{
+	enum { MAX = 12 };
+	size_t first = 0;
+
+	(void)state;
+	for (size_t step = 1; step <= 100; step += 33) {
+		struct docker_splitter splitter = {0};
+		struct objects objects = {0};
+		struct error error = {0};
+		char endless[100] = "{}{\"";
+		size_t fed = 0;
+		int code = 0;
+
+		memset(endless + 4, 'x', sizeof(endless) - 4);
+		while (code == 0 && fed < 10000) {
+			code = docker_splitter_feed(&splitter, endless, step, MAX, on_object,
+						    &objects, &error);
+			fed += step;
+			if (fed >= 4)
+				memset(endless, 'x', 4);
+			if (step == 1)
+				endless[0] = "{}{\"x"[fed < 4 ? fed : 4];
+		}
+		assert_int_equal(code, -EBADMSG);
+		assert_string_equal(error.message, "the stream holds an object without end");
+		assert_string_equal(objects.text.data, "{}\n");
+		/* However it is cut. */
+		first = first ? first : fed;
+		assert_in_range(fed, first, first + step);
+		text_done(&objects.text);
+		docker_splitter_done(&splitter);
+	}
+}
+
 static void test_splitter_refuses_what_is_no_object(void **state)
 {
 	static const char *const streams[] = {"[]", "null", "{}x", "{}}", "\"{}\""};
@@ -638,6 +718,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		WITH_FIXTURE(test_container_of_an_engine_is_read_whole),
+		WITH_FIXTURE(test_container_words_that_are_no_text_are_replaced),
 		WITH_FIXTURE(test_container_with_null_for_empty_is_read),
 		WITH_FIXTURE(test_container_state_says_whether_it_runs),
 		WITH_FIXTURE(test_container_network_and_label_are_told),
@@ -649,6 +730,7 @@ int main(void)
 		cmocka_unit_test(test_version_to_speak_is_one_that_both_know),
 		cmocka_unit_test(test_version_that_is_none_or_too_old_is_refused),
 		cmocka_unit_test(test_list_gives_every_id),
+		cmocka_unit_test(test_list_with_what_is_no_text_gives_every_id),
 		cmocka_unit_test(test_list_that_is_damaged_is_refused),
 		cmocka_unit_test(test_event_names_its_container),
 		cmocka_unit_test(test_failure_message_is_printable),
@@ -657,6 +739,7 @@ int main(void)
 		cmocka_unit_test(test_splitter_finds_the_same_objects_however_they_are_cut),
 		cmocka_unit_test(test_splitter_finds_objects_that_come_byte_by_byte),
 		cmocka_unit_test(test_splitter_passes_over_what_is_too_long_and_finds_the_next),
+		cmocka_unit_test(test_splitter_refuses_an_object_without_end),
 		cmocka_unit_test(test_splitter_refuses_what_is_no_object),
 		cmocka_unit_test(test_url_of_an_engine_is_taken_apart),
 		cmocka_unit_test(test_url_that_is_wrong_is_refused),

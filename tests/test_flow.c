@@ -248,7 +248,7 @@ static struct flow random_flow(struct random *random)
 
 static void test_decode_of_an_entry_gives_the_flow(void **state)
 {
-	struct random random = {random_first_seed(1)};
+	struct random random = {.state = random_first_seed(1)};
 
 	(void)state;
 	for (unsigned i = 0; i < 1000; i++) {
@@ -273,7 +273,7 @@ static bool decode_copy(const struct nlmsghdr *message, struct flow *ret)
 static void test_decode_survives_whatever_comes(void **state)
 {
 	const unsigned long seed = random_first_seed(2);
-	struct random random = {seed};
+	struct random random = {.state = seed};
 
 	(void)state;
 	for (unsigned i = 0; i < 200; i++) {
@@ -471,7 +471,7 @@ static void test_filters_match_what_they_name(void **state)
 
 	(void)state;
 	for (unsigned long seed = first; seed < first + 2000; seed++) {
-		struct random random = {seed};
+		struct random random = {.state = seed};
 		struct filters filters;
 		struct flow_table table;
 

@@ -355,7 +355,7 @@ static void check_clients(struct flow_lab *world, const struct entries *before, 
 static size_t check_round(struct lab *lab, unsigned long seed)
 {
 	static struct entries before, after;
-	struct random random = {seed};
+	struct random random = {.state = seed};
 	struct filters filters;
 	struct flows_count count;
 	struct flow_lab world;

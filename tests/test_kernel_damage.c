@@ -111,7 +111,7 @@ static void test_any_sequence_of_states_and_damage_ends_as_desired(void **state)
 
 	print_message("seeds %lu and %lu more\n", first, rounds);
 	for (unsigned long seed = first; seed < first + rounds; seed++) {
-		struct random random = {seed};
+		struct random random = {.state = seed};
 		struct ruleset desired = model_random_ruleset(lab->arena, &random);
 		bool damaged;
 
@@ -163,7 +163,7 @@ static void test_each_damage_is_put_right(void **state)
 static void test_rebuild_is_one_transaction_that_the_kernel_takes(void **state)
 {
 	struct lab *lab = *state;
-	struct random random = {4};
+	struct random random = {.state = 4};
 
 	for (unsigned i = 0; i < 20; i++) {
 		struct ruleset desired = model_random_ruleset(lab->arena, &random);
@@ -190,7 +190,7 @@ static void test_flush_leaves_no_trace(void **state)
 	static const char everything[] = "nft list ruleset; ip -6 route show table all;"
 					 " cat " LOCALNET;
 	struct lab *lab = *state;
-	struct random random = {9};
+	struct random random = {.state = 9};
 
 	lab_run_text(everything, &before);
 	for (unsigned i = 0; i < 5; i++) {
@@ -232,7 +232,7 @@ static void test_listing_loads_again_and_is_the_same(void **state)
 	struct lab *lab = *state;
 
 	for (unsigned seed = 1; seed <= 25; seed++) {
-		struct random random = {seed};
+		struct random random = {.state = seed};
 		struct ruleset desired = model_random_ruleset(lab->arena, &random);
 
 		print_message("seed %u\n", seed);
@@ -256,7 +256,7 @@ static void test_foreign_tables_are_not_touched(void **state)
 	CLEANUP(text_done) struct text before = {0};
 	CLEANUP(text_done) struct text after = {0};
 	struct lab *lab = *state;
-	struct random random = {5};
+	struct random random = {.state = 5};
 
 	lab_run("nft 'table ip dragoman { map services4 { type mark : verdict; elements = { 1 : drop } };"
 		" chain output { type nat hook output priority -100; meta mark vmap @services4; };"

@@ -335,10 +335,12 @@ static void test_memory_exhausted_while_descriptors_are_read_says_so(void **stat
 
 static void test_memory_exhausted_never_makes_a_document_a_wrong_one(void **state)
 {
+	char text[] = "{\"a\": [1, -2, 3.5e7, null, \"\\u00e9\"],"
+		      " \"name\": \"" LONG LONG "\"}";
+
 	(void)state;
 	SURVIVES(read_documents, NULL);
-	SURVIVES(read_json, (char *)(uintptr_t) "{\"a\": [1, -2, 3.5e7, null, \"\\u00e9\"],"
-						" \"name\": \"" LONG LONG "\"}");
+	SURVIVES(read_json, text);
 }
 
 static void test_memory_exhausted_leaves_a_service_as_it_was(void **state)

@@ -71,6 +71,10 @@ class Member(Etcd):
         """How many watches of the v3 API it serves."""
         return self.metric("etcd_debugging_mvcc_watcher_total")
 
+    def polls(self):
+        """How many of the v2 API."""
+        return self.metric("etcd_debugging_store_watchers")
+
     def is_leader(self):
         """As it says itself."""
         status = self.call("/v3/maintenance/status")

@@ -56,7 +56,9 @@ class Tun:
                     struct.pack("16sH", device.encode(), _IFF_TUN | _IFF_NO_PI))
 
     def send(self, data):
-        return os.write(self._file, data[_ETHERNET_HEADER:])
+        """What has a tag between its header and the packet cannot be sent here."""
+        packet = data[_ETHERNET_HEADER:]
+        return os.write(self._file, packet) if packet[0] >> 4 in (4, 6) else 0
 
 
 def storm(wire, all_frames):

@@ -25,6 +25,10 @@ UDP6, TCP6, OTHER6 = "[::1]:7006/udp", "[::1]:7006/tcp", "[::1]:0/253"
 BOTH = "[::]:7005/udp"
 LISTENERS = (UDP, TCP, UDP53, TCP53, EDGE, OPEN, OPEN_TCP, OPEN6, SHADOWED, CLIENT, LOCAL_CLIENT,
              *PROTOCOLS.values(), UDP6, TCP6, OTHER6, BOTH)
+# The same without the flows; and where some row arrives if there is no guard, and no flow.
+STANDING = tuple(each.partition(">")[0] for each in LISTENERS)
+REACHED = {UDP, TCP, UDP53, TCP53, EDGE, OPEN, OPEN_TCP, SHADOWED, *PROTOCOLS.values(), UDP6, TCP6,
+           OTHER6}
 KERNEL_DROPS = None
 
 

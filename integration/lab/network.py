@@ -48,6 +48,7 @@ class Host(Member):
     def __init__(self, cluster, number, namespace):
         super().__init__(cluster, number, 2379, 2380)
         self.namespace, self._number = namespace, number + 1
+        self.is_parted = False
 
     @property
     def address(self):
@@ -64,10 +65,10 @@ class Host(Member):
     def _command(self, peer):
         return ["nsenter", f"--net={self.namespace.path}", *super()._command(peer)]
 
-    def _open(self, *arguments):
+    def _open(self, *arguments, **options):
         """At the host itself, whatever its cables do."""
         with inside(self.namespace):
-            return super()._open(*arguments)
+            return super()._open(*arguments, **options)
 
     def metric(self, name):
         with inside(self.namespace):
@@ -78,6 +79,7 @@ class Host(Member):
 
     def part(self):
         self._cable("peers", "down")
+        self.is_parted = True
 
     def leave(self):
         self._cable("clients", "down")
@@ -85,6 +87,7 @@ class Host(Member):
     def join(self):
         self._cable("peers", "up")
         self._cable("clients", "up")
+        self.is_parted = False
 
 
 class Network(Cluster):
@@ -109,24 +112,30 @@ class Network(Cluster):
             members.append(Host(self, number, namespace))
         return members
 
-    def run(self, *arguments, first=None, **options):
+    def run(self, *arguments, first=None, api="etcd", **options):
         """An agent on the clients' network, whose list of hosts begins with that member."""
-        return Agent(*arguments, registry=self.url_from(first or self.members[0]),
+        url = self.url_from(first or self.members[0]).replace("etcd:", f"{api}:")
+        return Agent(*arguments, registry=url,
                      command=["nsenter", f"--net={self.client.path}", PROGRAM], **options)
 
-    def _ask(self, path, body):
-        """Whoever can answer is asked; True once somebody did."""
+    def _ask(self, act):
+        """act(member), of any that may be of the majority; True once it did."""
         for member in self.members:
             with contextlib.suppress(OSError, http.client.HTTPException):
-                if member.is_up:
-                    member.call(path, **body)
+                if member.is_up and not member.is_parted:
+                    act(member)
                     return True
         return False
 
     def write(self, puts=(), deletes=()):
         """One transaction, by a majority."""
         body = transaction(puts, deletes)
-        wait_until(lambda: self._ask("/v3/kv/txn", body), 60, what="a majority that writes")
+        wait_until(lambda: self._ask(lambda member: member.call("/v3/kv/txn", **body)), 60,
+                   what="a majority that writes")
+
+    def write_v2(self, key, value):
+        wait_until(lambda: self._ask(lambda member: member.put_v2(key, value)), 60,
+                   what="a majority that writes")
 
     def heal(self):
         """Every member runs, is joined, and knows a leader."""

@@ -53,7 +53,13 @@ struct backend {
 	bool had_endpoints; /* at the last plan, with weights of 0 */
 };
 
-enum member_note { MEMBER_FOLLOWED, MEMBER_HOST_NETWORK, MEMBER_DISABLED, MEMBER_UNREACHABLE };
+enum member_note {
+	MEMBER_FOLLOWED,
+	MEMBER_HOST_NETWORK,
+	MEMBER_DISABLED,
+	MEMBER_UNREACHABLE,
+	MEMBER_DOUBTED, /* its process may be another's: the engine is asked again */
+};
 
 struct member {
 	LIST_ENTRY(member) of_agent;
@@ -64,7 +70,7 @@ struct member {
 	char *id;   /* of a container; of a target by hand, its name */
 	char *name; /* printable */
 	bool by_hand;
-	uint64_t created;
+	uint64_t created, started;
 	pid_t pid;
 	int pidfd;
 	struct loop_source *exit; /* of the pidfd */
@@ -106,10 +112,14 @@ struct target {
 	struct loop_source *later; /* a repair put off, or a failure tried again */
 	char *failure;             /* why the last try failed; or NULL */
 	unsigned repairs_in_a_row; /* without a pause of a second in between */
+	uint64_t debt, charged;    /* time that others' hands have cost us, and until when */
+	uint64_t told;             /* when a repair was last logged; 0: never */
+	unsigned untold;           /* repairs since */
 	bool is_dirty, is_stale;
 	bool whole;     /* not just the dirty backends */
 	bool synced;    /* once at least */
 	bool drifted;   /* somebody else changed our table */
+	bool disturbed; /* or its links, or the route to ::1 */
 	bool overtaken; /* somebody else may have, during our last commit */
 
 	/* Ports whose flows are to be looked at, and the sweep that does; see sweeper.c. */
@@ -128,7 +138,7 @@ enum { HISTOGRAM_BUCKETS = 12 };
 
 struct metrics {
 	uint64_t container_events, commits, adds, replaces, removes, repairs, reads;
-	uint64_t resync_changes;
+	uint64_t resync_changes, doubts;
 	uint64_t flows_removed, sockets_closed;
 	uint64_t errors[4]; /* by enum error_class */
 	uint64_t documents_rejected;
@@ -204,6 +214,8 @@ void target_resync(struct target *target);
 bool target_is_pending(const struct target *target);
 /* Its backend for a port, or NULL. */
 struct backend *target_backend(const struct target *target, const struct listen *listen);
+/* Something that only a hand in the namespace can have done waits to be put right. */
+bool target_is_meddled_with(const struct target *target);
 /* For the log: the name of a member. */
 const char *target_label(const struct target *target);
 

@@ -10,6 +10,7 @@
 
 #include "agent_private.h"
 #include "dragoman/base/log.h"
+#include "dragoman/kernel/process.h"
 
 /*
  * Members come and go; a target lives as long as it has one.
@@ -17,6 +18,12 @@
  * A process is held by a pidfd, which says when it ends, whether or not an
  * engine is there to tell: a dead namespace is let go of at once. Of a
  * member's environment only what carries the prefix is kept.
+ *
+ * An engine gives a number, which may be another process's when it is used. So
+ * the process is held first, and has to be the container's then
+ * (kernel/process.h), before its namespace is entered. Where that cannot be
+ * told the engine is asked again: what it says of a process that is held is of
+ * that process. One that is known to be another container's is never entered.
  */
 
 static struct member *member_find(const struct agent *agent, const char *id)
@@ -138,9 +145,8 @@ static int enter(struct member *member, const struct netns *netns, struct error 
 	return target_join(member->agent, netns, member, error);
 }
 
-static int follow_process(struct member *member, struct error *error)
+static int hold_process(struct member *member, struct error *error)
 {
-	CLEANUP(netns_done) struct netns netns = NETNS_NONE;
 	int r = watch_process(member);
 
 	/* Of a thread's number it is EINVAL, with newer kernels ENOENT. */
@@ -150,14 +156,57 @@ static int follow_process(struct member *member, struct error *error)
 	if (r < 0)
 		return error_set(error, r, error_class_of(r), "process %ld: %s", (long)member->pid,
 				 strerror(-r));
-	r = netns_open_pid(member->pid, &netns, error);
+	return 0;
+}
+
+/* The namespace of the process that is held; -ESRCH where it has ended. */
+static int enter_process(struct member *member, struct error *error)
+{
+	CLEANUP(netns_done) struct netns netns = NETNS_NONE;
+	int r = netns_open_pidfd(member->pidfd, member->pid, &netns, error);
+
 	return r < 0 ? r : enter(member, &netns, error);
+}
+
+static int follow_process(struct member *member, struct error *error)
+{
+	int r = hold_process(member, error);
+
+	return r < 0 ? r : enter_process(member, error);
+}
+
+static enum process_origin origin_of(const struct member *member)
+{
+	return process_origin(member->pid, member->id, member->started);
+}
+
+static void doubt(struct member *member)
+{
+	member->note = MEMBER_DOUBTED;
+	member->agent->metrics.doubts++;
+	log_warn("%s: process %ld may be another's by now: asking the engine again", member->name,
+		 (long)member->pid);
+	containers_ask_again(member->agent->containers, member->id);
+}
+
+/* The engine was asked again, and says the same of the process that was held meanwhile. */
+static int believe(struct member *member, struct error *error)
+{
+	if (origin_of(member) == PROCESS_OF_ANOTHER)
+		return error_set(error, -EBADMSG, ERROR_CONFLICT,
+				 "the engine names process %ld, which is another container's",
+				 (long)member->pid);
+	member->note = MEMBER_FOLLOWED;
+	return enter_process(member, error);
 }
 
 static int follow_container(struct member *member, const struct container *container,
 			    struct error *error)
 {
+	int r;
+
 	member->created = container->created;
+	member->started = container->started;
 	member->pid = container->pid;
 	if (container->disabled) {
 		member->note = MEMBER_DISABLED;
@@ -169,32 +218,57 @@ static int follow_container(struct member *member, const struct container *conta
 	}
 	if (keep_block(member, container->environment, container->environment_length) < 0)
 		return error_no_memory(error);
-	return follow_process(member, error);
+	if (container->environment_dropped)
+		log_warn("%s: %zu variables left out (a NUL inside, or more than 16 MiB)",
+			 member->name, container->environment_dropped);
+	r = hold_process(member, error);
+	if (r < 0)
+		return r;
+	/* This first: that the process runs is looked at behind it. */
+	if (origin_of(member) == PROCESS_OF_CONTAINER)
+		return enter_process(member, error);
+	doubt(member);
+	return 0;
+}
+
+static void rename_member(struct member *member, const char *name)
+{
+	char *copy = strdup(name);
+
+	if (!copy)
+		return;
+	free(member->name);
+	member->name = copy;
+}
+
+/* The container of that ID, as new: whatever was known of it is of another process. */
+static struct member *replace_member(struct agent *agent, struct member *old,
+				     const struct container *container)
+{
+	if (old)
+		member_free(old);
+	return member_new(agent, container->id, container->name);
 }
 
 void member_running(struct agent *agent, const struct container *container)
 {
 	struct member *member = member_find(agent, container->id);
+	bool same = member && member->pid == container->pid &&
+		    member->started == container->started && member->pidfd >= 0;
 	struct error error = {0};
 	int r;
 
 	agent->metrics.container_events++;
-	/* The same process under another name. */
-	if (member && member->pid == container->pid && member->target) {
-		char *name = strdup(container->name);
-
-		if (name) {
-			free(member->name);
-			member->name = name;
-		}
+	if (same)
+		rename_member(member, container->name);
+	if (same && member->target)
 		return;
-	}
-	if (member)
-		member_free(member);
-	member = member_new(agent, container->id, container->name);
+	same = same && member->note == MEMBER_DOUBTED;
+	if (!same)
+		member = replace_member(agent, member, container);
 	if (!member)
 		return;
-	r = follow_container(member, container, &error);
+	r = same ? believe(member, &error) : follow_container(member, container, &error);
 	if (r == 0) {
 		if (member->target && container->event)
 			reconciler_mark(member->target, container->event);

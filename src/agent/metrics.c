@@ -100,6 +100,22 @@ static void put_elements(struct text *out, const struct metrics *metrics)
 			    rows[i].verdict, rows[i].value);
 }
 
+static void put_descriptors(struct text *out, const struct agent *agent)
+{
+	uint64_t counts[DESCRIPTOR_CONFLICT + 1] = {0};
+	const struct target *target;
+
+	LIST_FOREACH (target, &agent->targets, entry) {
+		for (size_t i = 0; i < target->descriptors.count; i++)
+			counts[target->descriptors.items[i]->state]++;
+	}
+	text_puts(out, "# HELP dragoman_descriptors Descriptors of the namespaces that are kept, "
+		       "by what became of them.\n# TYPE dragoman_descriptors gauge\n");
+	for (unsigned state = 0; state < ARRAY_SIZE(counts); state++)
+		text_printf(out, "dragoman_descriptors{state=\"%s\"} %" PRIu64 "\n",
+			    descriptor_state_name((enum descriptor_state)state), counts[state]);
+}
+
 static void put_errors(struct text *out, const struct metrics *metrics)
 {
 	text_puts(out, "# HELP dragoman_errors_total Errors, by what can be done about them.\n"
@@ -180,6 +196,10 @@ void agent_metrics(const struct agent *agent, struct text *ret)
 	    "Times that a table changed by somebody else "
 	    "was put right.",
 	    metrics->repairs);
+	put(ret, "process_doubts_total", "counter",
+	    "Times that a process may not have been its container's any more, and the engine was "
+	    "asked again.",
+	    metrics->doubts);
 	put(ret, "stale_flows_removed_total", "counter",
 	    "Flows removed from conntrack because they led to an endpoint that is gone.",
 	    metrics->flows_removed);
@@ -195,6 +215,7 @@ void agent_metrics(const struct agent *agent, struct text *ret)
 	put(ret, "documents_rejected_total", "counter",
 	    "Documents that came, or changed, and cannot be used.", metrics->documents_rejected);
 	put(ret, "ready", "gauge", "Whether the first full round is done.", agent->ready);
+	put_descriptors(ret, agent);
 	put_elements(ret, metrics);
 	put_errors(ret, metrics);
 	put_histogram(ret, metrics);

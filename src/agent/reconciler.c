@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "agent_private.h"
 #include "dragoman/base/log.h"
@@ -26,8 +27,17 @@
  *
  * Somebody who changes our table again and again is answered a few times at
  * once, then at a bounded rate, so that two agents cannot keep each other, and
- * a processor, busy. What the kernel refuses is tried again after a pause that
- * doubles.
+ * a processor, busy. The same goes for links and routes that come and go
+ * without end.
+ *
+ * And what that costs us is counted as the namespace's debt, which it pays off
+ * by waiting: whoever makes a repair take long, with a table that has become
+ * large, gets fewer of them. So does whoever makes us wait: the ruleset of a
+ * namespace has one lock, which is held for as long as a transaction takes, and
+ * who may make one may make one that takes seconds. The others keep the better
+ * part of our time, and their turn is before that of who is in debt.
+ *
+ * What the kernel refuses is tried again after a pause that doubles.
  */
 
 enum { REPAIRS_AT_ONCE = 20 };
@@ -36,6 +46,9 @@ enum { REPAIRS_AT_ONCE = 20 };
 static const uint64_t slice = 10 * MILLISECONDS;
 static const uint64_t repair_pause = 10 * MILLISECONDS; /* between repairs, after those at once */
 static const uint64_t calm = 1000 * MILLISECONDS;
+static const uint64_t credit = 2000 * MILLISECONDS; /* of debt that nobody has to wait for */
+static const uint64_t held_up = 100 * MILLISECONDS; /* by others' locks, or a busy machine */
+enum { SHARE = 4 };                                 /* of our time: a quarter at most */
 static const uint64_t pause_first = 20 * MILLISECONDS;
 static const uint64_t pause_conflict = 200 * MILLISECONDS;
 static const uint64_t pause_most = 10000 * MILLISECONDS;
@@ -105,10 +118,46 @@ void reconciler_forget(struct target *target)
 
 /* --- One target ------------------------------------------------------------------- */
 
-/* Nanoseconds for which a repair has to wait; 0: none. */
+static void charge(struct target *target, uint64_t cost, uint64_t now)
+{
+	uint64_t paid = (now - target->charged) / SHARE;
+
+	target->debt = (paid < target->debt ? target->debt - paid : 0) + cost;
+	target->charged = now;
+}
+
+static uint64_t processor_time(void)
+{
+	struct timespec used = {0};
+
+	(void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+	return (uint64_t)used.tv_sec * 1000 * MILLISECONDS + (uint64_t)used.tv_nsec;
+}
+
+/* What a namespace does itself is ours to pay, however long that takes; waiting is not. */
+static int sync_charged(struct target *target, struct error *error)
+{
+	bool meddled = target_is_meddled_with(target);
+	uint64_t began = loop_now(target->agent->loop), used = processor_time();
+	int r = sync_target(target, error);
+	uint64_t now = loop_now(target->agent->loop), took = now - began, waited;
+
+	used = processor_time() - used;
+	waited = took > used ? took - used : 0;
+	if (meddled)
+		charge(target, took, now);
+	else if (waited > held_up)
+		charge(target, waited, now);
+	return r;
+}
+
+/* Nanoseconds for which it has to wait; 0: none. */
 static uint64_t repair_wait(struct target *target, uint64_t now)
 {
-	if (!target->drifted && !target->overtaken)
+	charge(target, 0, now);
+	if (target->debt > credit)
+		return (target->debt - credit) * SHARE;
+	if (!target_is_meddled_with(target))
 		return 0;
 	/* Where every try fails, that is a fight, too. */
 	if (target->pause && target->failed + target->pause > now)
@@ -130,11 +179,11 @@ static void take_success(struct target *target, uint64_t now)
 	if (!target->synced)
 		sweeper_note_first(target);
 	target->synced = true;
-	if (target->drifted || target->overtaken) {
+	if (target_is_meddled_with(target)) {
 		target->repaired = now;
 		target->repairs_in_a_row++;
 	}
-	target->drifted = false;
+	target->drifted = target->disturbed = false;
 	target->since = 0;
 	if (target->whole)
 		unmark_stale(target);
@@ -183,7 +232,7 @@ static void run_target(struct target *target)
 		loop_source_arm(target->later, now + wait);
 		return;
 	}
-	if (sync_target(target, &error) == 0)
+	if (sync_charged(target, &error) == 0)
 		take_success(target, loop_now(target->agent->loop));
 	else
 		take_failure(target, &error, now);
@@ -209,9 +258,20 @@ static void check_ready(struct agent *agent)
 		agent->on_ready(agent->on_ready_user);
 }
 
+static struct target *next_dirty(const struct agent *agent)
+{
+	struct target *target;
+
+	TAILQ_FOREACH (target, &agent->dirty, of_dirty) {
+		if (target->debt <= held_up)
+			return target;
+	}
+	return TAILQ_FIRST(&agent->dirty);
+}
+
 static struct target *next_target(struct agent *agent)
 {
-	struct target *target = TAILQ_FIRST(&agent->dirty);
+	struct target *target = next_dirty(agent);
 
 	if (target)
 		return target;

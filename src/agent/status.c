@@ -231,6 +231,8 @@ static json_t *noted_json(const struct member *member)
 
 	if (member->note == MEMBER_HOST_NETWORK)
 		note = "left alone: it is in the host's own network namespace";
+	else if (member->note == MEMBER_DOUBTED)
+		note = "its process may be another's by now: the engine is asked again";
 	else if (member->note == MEMBER_UNREACHABLE)
 		note = member->reason ? member->reason : "its namespace cannot be reached";
 	return json_pack("{s:n, s:[o], s:s, s:[]}", "netns", "containers", member_json(member),

@@ -33,6 +33,9 @@ enum { TRIES = 8 };
 /* Of one commit; the others are told at debug level. */
 enum { CHANGES_TOLD = 50 };
 
+/* Repairs in between are counted, and told at debug level: a fight makes a hundred a second. */
+static const uint64_t repair_pause = UINT64_C(60000000000);
+
 int backend_select(struct arena *arena, const struct agent *agent, const struct backend *backend,
 		   struct selection *ret)
 {
@@ -114,8 +117,20 @@ static int desire_part(struct arena *arena, struct target *target, struct rulese
 	return 0;
 }
 
+static bool is_repair(const struct target *target)
+{
+	return target->drifted || target->overtaken;
+}
+
+/* Whether a repair of this namespace was told a while ago, or never. */
+static bool repair_is_news(const struct target *target)
+{
+	return !target->told || loop_now(target->agent->loop) - target->told >= repair_pause;
+}
+
 static void log_changes(const struct target *target, const struct verdicts *verdicts)
 {
+	bool quiet = is_repair(target) && !repair_is_news(target);
 	char listen[ENDPOINT_TEXT_MAX], endpoint[ENDPOINT_TEXT_MAX];
 	size_t told = 0;
 
@@ -128,7 +143,7 @@ static void log_changes(const struct target *target, const struct verdicts *verd
 				  change->object);
 			continue;
 		}
-		level = told++ < CHANGES_TOLD ? LOG_INFO : LOG_DEBUG;
+		level = told++ < CHANGES_TOLD && !quiet ? LOG_INFO : LOG_DEBUG;
 		if (!log_enabled(level))
 			continue;
 		listen_format(&change->listen, (enum family)change->family, listen);
@@ -137,7 +152,7 @@ static void log_changes(const struct target *target, const struct verdicts *verd
 			 change->has_endpoint ? endpoint_format(&change->endpoint, endpoint)
 					      : "unavailable");
 	}
-	if (told > CHANGES_TOLD)
+	if (told > CHANGES_TOLD && !quiet)
 		log_info("%s: and %zu more changes", target_label(target), told - CHANGES_TOLD);
 }
 
@@ -213,6 +228,25 @@ static int plan_whole(const struct ruleset *desired, struct arena *arena,
 	return plan_make(arena, desired, observed, PLAN_REBUILD, ret);
 }
 
+static void tell_repair(struct target *target)
+{
+	const char *what = "somebody changed the table inet dragoman; put right";
+
+	target->agent->metrics.repairs++;
+	target->untold++;
+	if (!repair_is_news(target)) {
+		log_debug("%s: %s", target_label(target), what);
+		return;
+	}
+	if (target->untold == 1)
+		log_warn("%s: %s", target_label(target), what);
+	else
+		log_warn("%s: %s (%u times since it was last said)", target_label(target), what,
+			 target->untold);
+	target->told = loop_now(target->agent->loop);
+	target->untold = 0;
+}
+
 /* Reads, plans and commits once. Sets *rebuild where the commit was refused. */
 static int try_whole(struct target *target, const struct ruleset *desired, struct arena *arena,
 		     bool *rebuild, struct error *error)
@@ -233,11 +267,8 @@ static int try_whole(struct target *target, const struct ruleset *desired, struc
 		return 0;
 	}
 	r = commit(target, arena, &verdicts, error);
-	if (r == 0 && (target->drifted || target->overtaken)) {
-		target->agent->metrics.repairs++;
-		log_warn("%s: somebody changed the table inet dragoman; put right",
-			 target_label(target));
-	}
+	if (r == 0 && is_repair(target))
+		tell_repair(target);
 	/* What was not even sent, for want of memory, is no refusal. */
 	if (r == -EBUSY || (r < 0 && error->class == ERROR_INVALID))
 		*rebuild = true;

@@ -13,6 +13,8 @@
  * which is still wanted is never read again.
  */
 
+enum { FAULTS_TOLD = 50 };
+
 /* See the rules in kernel/monitor.h. */
 static void on_news(const struct kernel_news *news, void *user)
 {
@@ -28,6 +30,7 @@ static void on_news(const struct kernel_news *news, void *user)
 	}
 	if (known && news->generation && generation_is_after(news->generation, target->generation))
 		target->generation = news->generation;
+	target->disturbed |= news->links;
 	if (news->links)
 		reconciler_mark(target, 0);
 }
@@ -172,20 +175,35 @@ static int collect_backends(struct target *target, struct arena *arena,
 	return 0;
 }
 
-/* One line for each that is wrong. */
+static bool is_faulty(const struct descriptor *descriptor)
+{
+	return descriptor->state == DESCRIPTOR_INVALID || descriptor->state == DESCRIPTOR_CONFLICT;
+}
+
+/*
+ * One line for each that is wrong, up to FAULTS_TOLD: a container may have ten
+ * thousand, and start again and again.
+ */
 static void describe_faults(const struct descriptor_set *set, struct text *ret)
 {
+	size_t count = 0;
+
 	for (size_t i = 0; i < set->count; i++) {
 		const struct descriptor *descriptor = set->items[i];
 		const char *who = descriptor->origin.name ? descriptor->origin.name : "";
 
+		if (!is_faulty(descriptor) || count++ >= FAULTS_TOLD)
+			continue;
 		if (descriptor->state == DESCRIPTOR_INVALID)
 			text_printf(ret, "%s: %s: column %zu: %s\n", who, descriptor->variable,
 				    descriptor->column, descriptor->reason);
-		else if (descriptor->state == DESCRIPTOR_CONFLICT)
+		else
 			text_printf(ret, "%s: %s: conflict: %s\n", who, descriptor->variable,
 				    descriptor->reason);
 	}
+	if (count > FAULTS_TOLD)
+		text_printf(ret, "and %zu more (`dragoman status` shows them)\n",
+			    count - FAULTS_TOLD);
 }
 
 /* Said once, not at each resync. */
@@ -326,6 +344,11 @@ struct backend *target_backend(const struct target *target, const struct listen 
 			low = middle + 1;
 	}
 	return NULL;
+}
+
+bool target_is_meddled_with(const struct target *target)
+{
+	return target->drifted || target->overtaken || target->disturbed;
 }
 
 const char *target_label(const struct target *target)

@@ -196,10 +196,9 @@ enum {
 /* prctl(2), PR_SET_VMA: names for memory, by which malloc says what is what. */
 enum { SET_VMA = 0x53564d41 };
 
-#define WHERE(argument, mask, value)                                                      \
-	{                                                                                 \
-		argument, SCMP_CMP_MASKED_EQ, (scmp_datum_t)(mask), (scmp_datum_t)(value) \
-	}
+/* Without braces, which clang-format sets in a macro in another way from version to version. */
+#define WHERE(argument, mask, value) \
+	argument, SCMP_CMP_MASKED_EQ, (scmp_datum_t)(mask), (scmp_datum_t)(value)
 #define IS(argument, value) WHERE(argument, UINT32_MAX, value)
 
 /* One of several for a call: any of them lets it pass. */
@@ -207,25 +206,25 @@ static const struct {
 	const char *name;
 	struct scmp_arg_cmp comparison;
 } allowed_where[] = {
-	{"socket", IS(0, AF_UNIX)},
-	{"socket", IS(0, AF_INET)},
-	{"socket", IS(0, AF_INET6)},
-	{"socket", IS(0, AF_NETLINK)},
-	{"socketpair", IS(0, AF_UNIX)},
-	{"setns", IS(1, CLONE_NEWNET)},
-	{"ioctl", IS(1, NS_GET_NSTYPE)},
-	{"ioctl", IS(1, SIOCGSKNS)},
-	{"ioctl", IS(1, FIONBIO)},
-	{"ioctl", IS(1, FIONREAD)},
-	{"ioctl", IS(1, TCGETS)},       /* isatty(3) */
-	{"ioctl", IS(1, SIOCGIFINDEX)}, /* if_nametoindex(3): an address with a scope */
-	{"ioctl", IS(1, SIOCGIFNAME)},
-	{"mmap", WHERE(2, PROT_EXEC, 0)},
-	{"mprotect", WHERE(2, PROT_EXEC, 0)},
-	{"clone", WHERE(0, NAMESPACES | THREAD, THREAD)},
-	{"prctl", IS(0, PR_SET_NAME)},
-	{"prctl", IS(0, PR_GET_NAME)},
-	{"prctl", IS(0, SET_VMA)},
+	{"socket", {IS(0, AF_UNIX)}},
+	{"socket", {IS(0, AF_INET)}},
+	{"socket", {IS(0, AF_INET6)}},
+	{"socket", {IS(0, AF_NETLINK)}},
+	{"socketpair", {IS(0, AF_UNIX)}},
+	{"setns", {IS(1, CLONE_NEWNET)}},
+	{"ioctl", {IS(1, NS_GET_NSTYPE)}},
+	{"ioctl", {IS(1, SIOCGSKNS)}},
+	{"ioctl", {IS(1, FIONBIO)}},
+	{"ioctl", {IS(1, FIONREAD)}},
+	{"ioctl", {IS(1, TCGETS)}},       /* isatty(3) */
+	{"ioctl", {IS(1, SIOCGIFINDEX)}}, /* if_nametoindex(3): an address with a scope */
+	{"ioctl", {IS(1, SIOCGIFNAME)}},
+	{"mmap", {WHERE(2, PROT_EXEC, 0)}},
+	{"mprotect", {WHERE(2, PROT_EXEC, 0)}},
+	{"clone", {WHERE(0, NAMESPACES | THREAD, THREAD)}},
+	{"prctl", {IS(0, PR_SET_NAME)}},
+	{"prctl", {IS(0, PR_GET_NAME)}},
+	{"prctl", {IS(0, SET_VMA)}},
 };
 
 /* What AddressSanitizer needs besides, to stop the process and look for leaks. */
@@ -257,9 +256,9 @@ static int add_names(scmp_filter_ctx filter, const char *const *names, size_t co
 /* What asks for values that are known now only, or for more than one argument. */
 static int add_particular(scmp_filter_ctx filter)
 {
-	const struct scmp_arg_cmp ourselves[] = {IS(0, getpid())};
-	const struct scmp_arg_cmp only_read[] = {IS(0, 0), {2, SCMP_CMP_EQ, 0, 0}};
-	const struct scmp_arg_cmp code[] = {WHERE(2, PROT_EXEC, PROT_EXEC)};
+	const struct scmp_arg_cmp ourselves[] = {{IS(0, getpid())}};
+	const struct scmp_arg_cmp only_read[] = {{IS(0, 0)}, {2, SCMP_CMP_EQ, 0, 0}};
+	const struct scmp_arg_cmp code[] = {{WHERE(2, PROT_EXEC, PROT_EXEC)}};
 	int r = add(filter, SCMP_ACT_ALLOW, "tgkill", 1, ourselves); /* abort(3) */
 
 	if (r == 0)

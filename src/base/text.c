@@ -105,6 +105,11 @@ static size_t sequence_length(const unsigned char *data, size_t length)
 	return 0;
 }
 
+size_t text_utf8_step(const char *data, size_t length)
+{
+	return length ? sequence_length((const unsigned char *)data, length) : 0;
+}
+
 size_t text_utf8_length(const char *data, size_t length)
 {
 	size_t valid = 0, step;

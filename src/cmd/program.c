@@ -23,6 +23,7 @@
 #include "dragoman/base/privilege.h"
 #include "dragoman/cmd/command.h"
 #include "help.h"
+#include "notify.h"
 #include "options.h"
 #include "output.h"
 #include "rights.h"
@@ -111,8 +112,11 @@ static int run_command(const struct command *command, int argc, char **argv)
 {
 	CLEANUP(options_done) struct options options;
 	struct error error = {0};
-	int code = options_parse(&options, command, argc, argv, &error);
+	int code;
 
+	/* Also what keeps the agent from starting is for the journal. */
+	log_set_graded(command->bit == COMMAND_RUN && notify_has_journal());
+	code = options_parse(&options, command, argc, argv, &error);
 	if (code == -ENOMEM) {
 		log_error("%s", error.message);
 		return STATUS_FAILED;

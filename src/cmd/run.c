@@ -361,7 +361,6 @@ static int run(const struct options *options)
 	struct running running = {.options = options, .signal_fd = -1, .lock_fd = -1};
 	struct error error = {0};
 
-	log_set_graded(notify_has_journal());
 	if (start(&running, &error) == 0 && run_loop(&running, &error) == 0)
 		return STATUS_DONE;
 	log_error("%s%s", error.message, explain_refusal(&error));

@@ -25,6 +25,11 @@
  *
  * null stands for an empty array or object, since that is how an engine that
  * is written in Go writes them.
+ *
+ * A container's own words (its variables, labels, command) may be any bytes.
+ * Docker makes text of them, but for NUL. An answer that jansson does not take
+ * is mended: what is no text in its strings is replaced by U+FFFD. Else one
+ * container's words would hide all others in a listing.
  */
 
 enum { STARTS_WITH = 24, QUOTE_MAX = 100 };
@@ -59,11 +64,73 @@ static int wrong(struct error *error, const char *format, ...)
 	return error_set(error, -EBADMSG, ERROR_TRANSIENT, "%s", text);
 }
 
+/* The bytes of an escape; of a pair of surrogates twelve; negative where it is no text. */
+static int escape_length(const char *at, size_t left)
+{
+	bool high, low;
+
+	if (left < 6 || at[1] != 'u')
+		return left < 2 ? 1 : 2;
+	high = strchr("dD", at[2]) && strchr("89abAB", at[3]);
+	low = strchr("dD", at[2]) && strchr("cdefCDEF", at[3]);
+	if (high && left >= 12 && at[6] == '\\' && at[7] == 'u' && strchr("dD", at[8]) &&
+	    strchr("cdefCDEF", at[9]))
+		return 12;
+	/* A NUL is no text, either: jansson does not take it in a member's name. */
+	return high || low || memcmp(at + 2, "0000", 4) == 0 ? -6 : 6;
+}
+
+/* What stands at `at`, within a string: how many bytes it is, and whether those are text. */
+static size_t string_step(const char *at, size_t left, bool *ret_good)
+{
+	int length = *at == '\\' ? escape_length(at, left) : 0;
+	size_t step;
+
+	*ret_good = length >= 0;
+	if (length)
+		return (size_t)abs(length);
+	step = text_utf8_step(at, left);
+	*ret_good = step > 0 && (unsigned char)*at >= 0x20;
+	return step ? step : 1;
+}
+
+/* The same with U+FFFD for whatever is no text in its strings. */
+static void mend(const char *body, size_t length, struct text *ret)
+{
+	bool in_string = false, good;
+
+	for (size_t at = 0, step; at < length; at += step) {
+		bool quote = body[at] == '"';
+
+		step = 1;
+		good = true;
+		if (in_string && !quote)
+			step = string_step(body + at, length - at, &good);
+		in_string ^= quote;
+		if (good)
+			text_add(ret, body + at, step);
+		else
+			text_puts(ret, "\xef\xbf\xbd");
+	}
+}
+
+static int read_mended(const char *body, size_t length, json_t **ret)
+{
+	CLEANUP(text_done) struct text mended = {0};
+
+	text_add(&mended, "", 0);
+	mend(body, length, &mended);
+	return mended.failed ? -ENOMEM
+			     : json_read(mended.data, mended.length, JSON_ALLOW_NUL, ret, NULL);
+}
+
 static int parse(const char *body, size_t length, json_t **ret, struct error *error)
 {
 	char start[QUOTE_MAX];
 	int code = json_read(body, length, JSON_ALLOW_NUL, ret, NULL);
 
+	if (code == -EINVAL)
+		code = read_mended(body, length, ret);
 	if (code == 0)
 		return 0;
 	if (code == -ENOMEM)
@@ -251,8 +318,8 @@ static int decode_state(const json_t *root, struct arena *arena, struct docker_c
 	/* While an engine waits to restart one it says that it runs, and has no process. */
 	ret->running = json_is_true(running) && json_integer_value(pid) > 0;
 	ret->container.pid = (pid_t)json_integer_value(pid);
-	if (docker_parse_time(text_of(state, "StartedAt"), &ret->started) < 0)
-		ret->started = 0;
+	if (docker_parse_time(text_of(state, "StartedAt"), &ret->container.started) < 0)
+		ret->container.started = 0;
 	if (!status)
 		status = ret->running ? "running" : "stopped";
 	ret->status = arena_printable(arena, status, strnlen(status, QUOTE_MAX));

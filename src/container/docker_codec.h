@@ -56,7 +56,6 @@ int docker_decode_list(const char *body, size_t length, struct docker_id **ret, 
 struct docker_container {
 	struct docker_id id;
 	bool running;       /* it has a process */
-	uint64_t started;   /* nanoseconds since 1970 */
 	const char *status; /* "running", "exited"...; printable */
 	struct container container;
 };

@@ -26,6 +26,15 @@
  *             since the engine may have answered before that
  *   failed    the look failed for a reason that may pass: waits for the timer
  *
+ * Engines hang over one container, or some, and answer for all others. So a
+ * look that takes long loses its place to the next, and the places themselves
+ * are for those first that something happened to: neither a container that
+ * hangs nor a listing of a thousand holds up a start.
+ *
+ * After LOOK_TRIES a look is given up, which is told, once. It is tried again
+ * all the same, seldom: nobody else might come back to it before the next
+ * listing.
+ *
  * A listing is done with when everything it made look at was looked at after
  * it (`awaited`), or given up: who believes that all was told must not take a
  * namespace's other containers for all of them. Giving up is told before that.
@@ -64,17 +73,25 @@ static struct tracked *tracked_new(struct containers *containers, const char *id
 	return tracked;
 }
 
+static void give_place_back(struct tracked *tracked)
+{
+	if (tracked->slow)
+		tracked->containers->slow--;
+	else
+		tracked->containers->looking--;
+	tracked->slow = false;
+}
+
 /* Ends what is under way for it. */
 static void tracked_stop(struct tracked *tracked)
 {
-	struct containers *containers = tracked->containers;
-
 	if (tracked->queued)
-		TAILQ_REMOVE(&containers->queue, tracked, waiting);
+		TAILQ_REMOVE(tracked->queued, tracked, waiting);
+	tracked->queued = NULL;
 	if (tracked->request)
-		containers->looking--;
+		give_place_back(tracked);
 	http_cancel(TAKE(tracked->request));
-	tracked->queued = tracked->again = tracked->failed = tracked->awaited = false;
+	tracked->again = tracked->failed = tracked->given_up = tracked->awaited = false;
 	tracked->event = 0;
 	tracked->tries = 0;
 }
@@ -94,15 +111,20 @@ static void tracked_forget_idle(struct tracked *tracked)
 
 static void tracked_enqueue(struct tracked *tracked)
 {
+	struct containers *containers = tracked->containers;
+	struct tracked_queue *queue = tracked->event ? &containers->urgent : &containers->queue;
+
 	if (tracked->request) {
 		tracked->again = true;
 		return;
 	}
 	tracked->failed = false;
-	if (tracked->queued)
+	if (tracked->queued == queue || tracked->queued == &containers->urgent)
 		return;
-	tracked->queued = true;
-	TAILQ_INSERT_TAIL(&tracked->containers->queue, tracked, waiting);
+	if (tracked->queued)
+		TAILQ_REMOVE(tracked->queued, tracked, waiting);
+	tracked->queued = queue;
+	TAILQ_INSERT_TAIL(queue, tracked, waiting);
 }
 
 int look_at(struct containers *containers, const char *id, uint64_t event)
@@ -157,32 +179,59 @@ void look_check_listing(struct containers *containers)
 	containers_listing_done(containers);
 }
 
-static void arm_retry(struct containers *containers, unsigned tries)
+static void arm_retry(struct containers *containers, uint64_t due)
 {
-	uint64_t pause = PAUSE_MIN << (tries < 6 ? tries - 1 : 5);
-
-	if (containers->retry_armed)
+	if (due >= containers->retry_due)
 		return;
-	containers->retry_armed = true;
-	loop_source_arm(containers->retry,
-			loop_now(containers->loop) +
-				containers_jitter(pause < PAUSE_MAX ? pause : PAUSE_MAX));
+	containers->retry_due = due;
+	loop_source_arm(containers->retry, due);
+}
+
+/* Another try, after a pause that grows with the number of those before. */
+static void try_later(struct tracked *tracked)
+{
+	struct containers *containers = tracked->containers;
+	unsigned doubled = tracked->tries > 1 ? tracked->tries - 1 : 0;
+	uint64_t pause = PAUSE_MIN << (doubled < 5 ? doubled : 5);
+
+	if (tracked->given_up)
+		pause = PAUSE_GIVEN_UP;
+	tracked->failed = true;
+	tracked->due = loop_now(containers->loop) + containers_jitter(pause);
+	arm_retry(containers, tracked->due);
 }
 
 static void on_retry(struct loop_source *source, void *user)
 {
 	struct containers *containers = user;
+	uint64_t now = loop_now(containers->loop);
 	struct tracked *tracked;
 
 	(void)source;
-	containers->retry_armed = false;
+	containers->retry_due = UINT64_MAX;
 	for (size_t i = 0; i < BUCKETS; i++) {
 		LIST_FOREACH (tracked, &containers->buckets[i], entry) {
-			if (tracked->failed)
+			if (!tracked->failed)
+				continue;
+			if (tracked->due <= now)
 				tracked_enqueue(tracked);
+			else
+				arm_retry(containers, tracked->due);
 		}
 	}
 	look_pump(containers);
+}
+
+void containers_ask_again(struct containers *containers, const char *id)
+{
+	struct tracked *tracked = tracked_find(containers, id);
+
+	if (!tracked)
+		return;
+	tracked->retell = true;
+	/* Else it will be looked at soon in any case. */
+	if (!tracked->queued && !tracked->request)
+		try_later(tracked);
 }
 
 static bool failed_in_time(const struct error *reason)
@@ -195,20 +244,22 @@ static bool look_failed(struct tracked *tracked, const struct error *reason)
 {
 	struct containers *containers = tracked->containers;
 	struct error error = *reason;
+	bool first;
 
 	(void)error_wrap(&error, "container %.12s", tracked->id.text);
 	if (!tracked->event)
 		tracked->event = tracked->asked_event;
 	/* A container that the engine hangs over must not hold up a listing for long. */
-	tracked->tries += failed_in_time(reason) ? 1 : LOOK_TRIES / 2;
-	if (tracked->tries < LOOK_TRIES) {
-		log_debug("%s; trying again", error.message);
-		tracked->failed = true;
-		arm_retry(containers, tracked->tries);
-		return true;
-	}
-	tracked->event = 0;
-	return containers_tell_state(containers, containers->state, &error);
+	tracked->tries += failed_in_time(reason) ? 1 : LOOK_TRIES;
+	first = !tracked->given_up && tracked->tries >= LOOK_TRIES;
+	tracked->given_up |= first;
+	if (tracked->given_up)
+		tracked->event = 0;
+	try_later(tracked);
+	if (first)
+		return containers_tell_state(containers, containers->state, &error);
+	log_debug("%s; trying again", error.message);
+	return true;
 }
 
 static bool look_found_none(struct tracked *tracked)
@@ -222,16 +273,17 @@ static bool look_found_none(struct tracked *tracked)
 static bool look_found(struct tracked *tracked, struct docker_container *found)
 {
 	bool same = tracked->told && tracked->pid == found->container.pid &&
-		    tracked->started == found->started &&
+		    tracked->started == found->container.started &&
 		    strcmp(tracked->name, found->container.name) == 0;
 
 	if (!found->running)
 		return look_found_none(tracked);
-	if (same)
+	if (same && !tracked->retell)
 		return true;
 	tracked->told = true;
+	tracked->retell = false;
 	tracked->pid = found->container.pid;
-	tracked->started = found->started;
+	tracked->started = found->container.started;
 	(void)snprintf(tracked->name, sizeof(tracked->name), "%s", found->container.name);
 	found->container.event = tracked->asked_event;
 	return containers_tell_running(tracked->containers, &found->container);
@@ -265,16 +317,15 @@ static bool look_settle(struct tracked *tracked, const struct http_answer *answe
 	struct error error = {0};
 	int code = docker_engine_check(&tracked->containers->engine, answer, failure, &error);
 
-	if (code == -ENOENT) {
-		tracked->tries = 0;
-		return look_found_none(tracked);
-	}
+	bool is_there = code != -ENOENT;
+
 	if (code == 0)
 		code = look_decode(tracked, answer, arena, &found, &error);
-	if (code != 0)
+	if (code != 0 && is_there)
 		return look_failed(tracked, &error);
 	tracked->tries = 0;
-	return look_found(tracked, &found);
+	tracked->given_up = false;
+	return is_there ? look_found(tracked, &found) : look_found_none(tracked);
 }
 
 static void on_look(struct http_request *request, const struct http_answer *answer,
@@ -285,13 +336,13 @@ static void on_look(struct http_request *request, const struct http_answer *answ
 
 	(void)request;
 	tracked->request = NULL;
-	containers->looking--;
+	give_place_back(tracked);
 	if (!look_settle(tracked, answer, error))
 		return;
 	if (tracked->again) {
 		tracked->again = false;
 		tracked_enqueue(tracked);
-	} else if (tracked->awaited && !tracked->failed) {
+	} else if (tracked->awaited && (!tracked->failed || tracked->given_up)) {
 		tracked->awaited = false;
 		containers->awaiting--;
 	}
@@ -314,28 +365,67 @@ static int look_start(struct tracked *tracked, struct error *error)
 	return docker_engine_get(&tracked->containers->engine, &get, &tracked->request, error);
 }
 
+static struct tracked *next_queued(struct containers *containers)
+{
+	struct tracked *tracked = TAILQ_FIRST(&containers->urgent);
+
+	return tracked ? tracked : TAILQ_FIRST(&containers->queue);
+}
+
+/* Looks that take long lose their places, as far as there is room beside these. */
+static void on_patience(struct loop_source *source, void *user)
+{
+	struct containers *containers = user;
+	uint64_t now = loop_now(containers->loop);
+	struct tracked *tracked;
+
+	(void)source;
+	containers->patience_armed = false;
+	for (size_t i = 0; i < BUCKETS; i++) {
+		LIST_FOREACH (tracked, &containers->buckets[i], entry) {
+			if (!tracked->request || tracked->slow ||
+			    now - tracked->asked < LOOK_PATIENCE || containers->slow >= LOOKS_SLOW)
+				continue;
+			tracked->slow = true;
+			containers->slow++;
+			containers->looking--;
+		}
+	}
+	look_pump(containers);
+}
+
+static void arm_patience(struct containers *containers)
+{
+	if (containers->patience_armed || !next_queued(containers))
+		return;
+	containers->patience_armed = true;
+	loop_source_arm(containers->patience, loop_now(containers->loop) + LOOK_PATIENCE);
+}
+
 void look_pump(struct containers *containers)
 {
 	struct tracked *tracked;
 
-	while (containers->looking < LOOKS_AT_ONCE && (tracked = TAILQ_FIRST(&containers->queue))) {
+	while (containers->looking < LOOKS_AT_ONCE && (tracked = next_queued(containers))) {
 		struct error error = {0};
 
-		TAILQ_REMOVE(&containers->queue, tracked, waiting);
-		tracked->queued = false;
+		TAILQ_REMOVE(tracked->queued, tracked, waiting);
+		tracked->queued = NULL;
 		tracked->asked_event = tracked->event;
 		tracked->event = 0;
 		if (look_start(tracked, &error) == 0) {
+			tracked->asked = loop_now(containers->loop);
 			containers->looking++;
 			continue;
 		}
 		/* Out of memory: the timer asks again, and a listing waits for that. */
 		log_debug("container %.12s: %s", tracked->id.text, error.message);
 		tracked->event = tracked->asked_event;
-		tracked->failed = true;
-		arm_retry(containers, ++tracked->tries);
+		tracked->tries++;
+		try_later(tracked);
 		return;
 	}
+	arm_patience(containers);
 }
 
 static void each_tracked(struct containers *containers, void (*function)(struct tracked *))
@@ -360,22 +450,33 @@ void look_stop(struct containers *containers)
 {
 	each_tracked(containers, tracked_rest);
 	loop_source_arm(containers->retry, UINT64_MAX);
-	containers->retry_armed = false;
+	containers->retry_due = UINT64_MAX;
+	loop_source_arm(containers->patience, UINT64_MAX);
+	containers->patience_armed = false;
 	containers->listing = false;
 	containers->awaiting = 0;
 }
 
 int look_init(struct containers *containers)
 {
+	int code;
+
 	for (size_t i = 0; i < BUCKETS; i++)
 		LIST_INIT(&containers->buckets[i]);
+	TAILQ_INIT(&containers->urgent);
 	TAILQ_INIT(&containers->queue);
-	return loop_add_timer(containers->loop, "docker look retry", UINT64_MAX, on_retry,
+	containers->retry_due = UINT64_MAX;
+	code = loop_add_timer(containers->loop, "docker look retry", UINT64_MAX, on_retry,
 			      containers, &containers->retry);
+	if (code < 0)
+		return code;
+	return loop_add_timer(containers->loop, "docker look patience", UINT64_MAX, on_patience,
+			      containers, &containers->patience);
 }
 
 void look_done(struct containers *containers)
 {
 	each_tracked(containers, tracked_free);
 	loop_source_free(TAKE(containers->retry));
+	loop_source_free(TAKE(containers->patience));
 }

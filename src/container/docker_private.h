@@ -21,13 +21,21 @@
 
 enum {
 	LOOKS_AT_ONCE = 8, /* containers that are asked for at the same time */
-	LOOK_TRIES = 5,    /* of one container, until an event or a listing asks again */
+	LOOKS_SLOW = 56,   /* beside those: looks that take long */
+	LOOK_TRIES = 5,    /* of one container, until it is given up */
 	BUCKETS = 256,
 };
 
 /* Nanoseconds between two tries. */
 #define PAUSE_MIN UINT64_C(100000000)
 #define PAUSE_MAX UINT64_C(5000000000)
+#define PAUSE_GIVEN_UP UINT64_C(5000000000)
+
+/* For how long a look holds one of the places, where others wait for it. */
+#define LOOK_PATIENCE UINT64_C(500000000)
+
+LIST_HEAD(tracked_list, tracked);
+TAILQ_HEAD(tracked_queue, tracked);
 
 /* A container that was told, or is to be looked at. */
 struct tracked {
@@ -36,11 +44,16 @@ struct tracked {
 	TAILQ_ENTRY(tracked) waiting;
 	struct docker_id id;
 	struct http_request *request; /* the look under way */
-	bool queued;                  /* waits for a free place */
+	struct tracked_queue *queued; /* where it waits for a free place; or NULL */
+	bool slow;                    /* the look under way has lost its place */
 	bool again;                   /* something came while it was looked at */
 	bool failed;                  /* waits for another try */
+	bool given_up;                /* that was told; the tries go on, seldom */
 	bool awaited;                 /* by the listing */
+	bool retell;                  /* somebody doubts what was told of it */
 	unsigned tries;
+	uint64_t asked;       /* when the look under way began */
+	uint64_t due;         /* the other try */
 	uint64_t event;       /* the first that no look has answered for; 0: none */
 	uint64_t asked_event; /* the one that the look under way answers for */
 
@@ -49,9 +62,6 @@ struct tracked {
 	uint64_t started;
 	char name[DOCKER_NAME_MAX + 1];
 };
-
-LIST_HEAD(tracked_list, tracked);
-TAILQ_HEAD(tracked_queue, tracked);
 
 struct containers {
 	struct loop *loop;
@@ -73,12 +83,15 @@ struct containers {
 
 	/* Looking. */
 	struct tracked_list buckets[BUCKETS];
-	struct tracked_queue queue;
-	size_t looking;  /* looks under way */
-	size_t awaiting; /* looks until the listing is done with */
-	bool listing;    /* a listing was read, and not all of it was looked at */
+	struct tracked_queue urgent, queue; /* after an event; for a listing, or another try */
+	size_t looking;                     /* looks under way that hold a place */
+	size_t slow;                        /* and those that do not any more */
+	size_t awaiting;                    /* looks until the listing is done with */
+	bool listing; /* a listing was read, and not all of it was looked at */
 	struct loop_source *retry;
-	bool retry_armed;
+	uint64_t retry_due; /* UINT64_MAX: it is not armed */
+	struct loop_source *patience;
+	bool patience_armed;
 };
 
 /* Between a half of `most` and `most`, at random. */

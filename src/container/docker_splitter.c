@@ -11,10 +11,11 @@
  * nest, and do not count within strings, whose end a backslash may hide. What
  * is no JSON beyond that comes out as an object, and fails with whoever
  * decodes it. Of an object that is too long nothing is kept, but it is
- * followed to its end, so that the next one is found.
+ * followed to its end, so that the next one is found. Not for ever: what does
+ * not end would swallow everything after it.
  */
 
-enum { STARTS_WITH = 24 };
+enum { STARTS_WITH = 24, FOLLOWED = 16 /* times the length that is kept */ };
 
 /* Takes one byte of an object; returns whether it was its last. */
 static bool take(struct docker_splitter *splitter, char byte)
@@ -46,6 +47,7 @@ static size_t blanks(const char *data, size_t length)
 
 static void keep(struct docker_splitter *splitter, const char *data, size_t length, size_t max)
 {
+	splitter->length += length;
 	if (splitter->oversize || length > max - splitter->object.length) {
 		splitter->oversize = true;
 		text_done(&splitter->object);
@@ -63,6 +65,7 @@ static void hand_on(struct docker_splitter *splitter, docker_object_function *fu
 	/* The room is kept for the next one. */
 	splitter->object.length = 0;
 	splitter->oversize = false;
+	splitter->length = 0;
 }
 
 static int refuse(const char *data, size_t length, struct error *error)
@@ -96,6 +99,9 @@ int docker_splitter_feed(struct docker_splitter *splitter, const char *data, siz
 		keep(splitter, data + start, end - start, max);
 		if (splitter->object.failed)
 			return error_no_memory(error);
+		if (splitter->length / FOLLOWED > max)
+			return error_set(error, -EBADMSG, ERROR_TRANSIENT,
+					 "the stream holds an object without end");
 		if (ended)
 			hand_on(splitter, function, user);
 		start = end;

@@ -14,6 +14,7 @@
 struct docker_splitter {
 	struct text object; /* what came of it so far */
 	size_t depth;       /* of braces */
+	size_t length;      /* of what came of it, kept or not */
 	bool in_string, escaped, oversize;
 };
 
@@ -26,7 +27,8 @@ typedef void docker_object_function(const char *object, size_t length, void *use
 /*
  * Feeds a chunk, and calls function for each object that ends in it. Objects
  * longer than max bytes are passed over. Whatever is not an object, and no
- * blank, is an error (-EBADMSG); so is exhausted memory (-ENOMEM).
+ * blank, is an error (-EBADMSG), and so is an object without end (many times
+ * max); exhausted memory is -ENOMEM.
  */
 int docker_splitter_feed(struct docker_splitter *splitter, const char *data, size_t length,
 			 size_t max, docker_object_function *function, void *user,

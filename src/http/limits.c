@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
 #include <limits.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/socket.h>
 
+#include "dragoman/base/memory.h"
 #include "request.h"
 
 /*
@@ -18,6 +21,10 @@
  * request of a connection that stands. So libcurl's timer is armed only while
  * a request is connecting, that is until CURLOPT_PREREQFUNCTION(3), or for
  * what it wants done at once.
+ *
+ * A stream has no limit, and may be silent for days. Whether its other end is
+ * still there is the kernel's to ask (tcp(7), keepalive), which wakes nobody
+ * up: a minute after it has vanished the stream has ended.
  */
 
 static void client_arm(struct http_client *client)
@@ -51,15 +58,36 @@ int client_on_curl_timer(CURLM *multi, long milliseconds, void *user)
 	return 0;
 }
 
+/* Where it cannot be set it is done without. */
+static void keep_alive(int fd)
+{
+	static const struct {
+		int level, name, value;
+	} options[] = {
+		{SOL_SOCKET, SO_KEEPALIVE, 1},
+		{IPPROTO_TCP, TCP_KEEPIDLE, 30},
+		{IPPROTO_TCP, TCP_KEEPINTVL, 10},
+		{IPPROTO_TCP, TCP_KEEPCNT, 3},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(options); i++)
+		(void)setsockopt(fd, options[i].level, options[i].name, &options[i].value,
+				 sizeof(options[i].value));
+}
+
 /* CURLOPT_OPENSOCKETFUNCTION(3): libcurl's own sockets are inherited by whatever is executed. */
 static curl_socket_t on_curl_open(void *user, curlsocktype purpose, struct curl_sockaddr *address)
 {
 	struct http_request *request = user;
+	int fd;
 
 	(void)purpose;
 	/* Again, where a connection that stood turns out to be dead. */
 	request_set_connecting(request, true);
-	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+	fd = socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+	if (fd >= 0 && address->family != AF_UNIX)
+		keep_alive(fd);
+	return fd;
 }
 
 /* CURLOPT_PREREQFUNCTION(3) */

@@ -110,17 +110,25 @@ static int pidfd_check(int pidfd)
 int netns_open_pid(pid_t pid, struct netns *ret, struct error *error)
 {
 	CLEANUP(fd_close) int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	char what[64];
+
+	(void)snprintf(what, sizeof(what), "process %ld", (long)pid);
+	/* A thread's number is EINVAL, of newer kernels ENOENT. */
+	if (pidfd < 0 && (errno == ESRCH || errno == EINVAL || errno == ENOENT))
+		return error_set(error, -ESRCH, ERROR_INVALID, "%s: no such process", what);
+	if (pidfd < 0)
+		return explain_open(what, errno, error);
+	return netns_open_pidfd(pidfd, pid, ret, error);
+}
+
+int netns_open_pidfd(int pidfd, pid_t pid, struct netns *ret, struct error *error)
+{
 	CLEANUP(netns_done) struct netns netns = NETNS_NONE;
 	char path[64], what[64];
 	int fd, r;
 
 	(void)snprintf(what, sizeof(what), "process %ld", (long)pid);
 	(void)snprintf(path, sizeof(path), "/proc/%ld/ns/net", (long)pid);
-	/* A thread's number is EINVAL, of newer kernels ENOENT. */
-	if (pidfd < 0 && (errno == ESRCH || errno == EINVAL || errno == ENOENT))
-		return error_set(error, -ESRCH, ERROR_INVALID, "%s: no such process", what);
-	if (pidfd < 0)
-		return explain_open(what, errno, error);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	/* A process that has ended, but was not waited for, has no namespace any more. */
 	if (pidfd_check(pidfd) < 0 || (fd < 0 && errno == ENOENT)) {

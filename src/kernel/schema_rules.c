@@ -288,7 +288,7 @@ static void add_exthdr_exists(struct builder *builder, uint32_t op, uint8_t type
 
 /*
  * iifname != "lo" ip daddr 127.0.0.0/8 drop; then saddr
- * iifname != "lo" ip option lsrr exists drop; then ssrr, and exthdr rt
+ * ip option lsrr exists iifname != "lo" drop; then ssrr, and exthdr rt
  *
  * A packet with a source route comes to an address that is open, and gets its
  * next destination behind all hooks: 127.0.0.1 where accept_source_route is on
@@ -303,13 +303,14 @@ static void build_guard(struct builder *builder, unsigned index)
 	} else {
 		bool v4 = index < 4;
 
+		/* First what hardly any packet has: each comes by here. */
 		add_family(builder, v4 ? FAMILY_IPV4 : FAMILY_IPV6);
-		add_not_lo(builder, NFT_META_IIFNAME);
 		if (v4)
 			add_exthdr_exists(builder, NFT_EXTHDR_OP_IPV4,
 					  index == 2 ? IPOPT_LSRR : IPOPT_SSRR);
 		else
 			add_exthdr_exists(builder, NFT_EXTHDR_OP_IPV6, IPPROTO_ROUTING);
+		add_not_lo(builder, NFT_META_IIFNAME);
 	}
 	add_verdict(builder, NF_DROP);
 }

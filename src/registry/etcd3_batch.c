@@ -248,7 +248,7 @@ static enum verdict_of_answer batch_too_large(struct batch *batch, struct error 
 	if (batch->count > 1) {
 		batch_split(batch);
 	} else if (batch->limit > 1) {
-		batch_requeue(batch, 0, 1, batch->limit / 4 > 0 ? batch->limit / 4 : 1);
+		batch_requeue(batch, 0, 1, batch->limit / 16 > 0 ? batch->limit / 16 : 1);
 	} else {
 		/* No etcd: two keys of it are far below any cap. */
 		if (!error->code)

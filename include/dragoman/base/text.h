@@ -57,6 +57,9 @@ char *text_format_list(char *into, size_t size, const char *format, va_list argu
  */
 int text_parse_number(const char *data, size_t length, uint64_t max, uint64_t *ret);
 
+/* The bytes of the character at data, in UTF-8; 0 where there is none. */
+size_t text_utf8_step(const char *data, size_t length);
+
 /* How many bytes, from the first on, are valid UTF-8 (RFC 3629: no surrogates, no overlongs). */
 size_t text_utf8_length(const char *data, size_t length);
 

@@ -33,6 +33,7 @@ struct container {
 	const char *id;   /* hexadecimal digits */
 	const char *name; /* without the slash; printable */
 	uint64_t created; /* nanoseconds since 1970 */
+	uint64_t started; /* the last time, likewise; 0: not known */
 	pid_t pid;        /* of its first process, as the engine's namespace of PIDs has it */
 	const char *environment; /* strings "NAME=value", each ended by a NUL */
 	size_t environment_length;
@@ -78,6 +79,13 @@ void containers_free(struct containers *containers);
 
 /* Lists anew: what was missed by whatever chance is told. While lost: connects now. */
 void containers_resync(struct containers *containers);
+
+/*
+ * Asks for a container once more, a little later, and tells it again if it runs,
+ * whatever has changed: for who doubts what was told. May be called from any
+ * function.
+ */
+void containers_ask_again(struct containers *containers, const char *id);
 
 enum container_state containers_state(const struct containers *containers);
 

@@ -38,6 +38,13 @@ int netns_open(const char *name_or_path, struct netns *ret, struct error *error)
 int netns_open_pid(pid_t pid, struct netns *ret, struct error *error);
 
 /*
+ * The same of a process that is held by a pidfd already. That it runs is looked
+ * at last: what was read in /proc of that number since the pidfd was opened is
+ * of that process, too.
+ */
+int netns_open_pidfd(int pidfd, pid_t pid, struct netns *ret, struct error *error);
+
+/*
  * The namespace that a socket is of (SIOCGSKNS), whatever became of its name
  * and its processes. Errors: -EPERM (CAP_NET_ADMIN is missing).
  */

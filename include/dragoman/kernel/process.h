@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef DRAGOMAN_KERNEL_PROCESS_H
+#define DRAGOMAN_KERNEL_PROCESS_H
+
+/*
+ * Whether a process is still the one that an engine spoke of. An engine says a
+ * number; by the time that it is used, the container may have ended, and the
+ * number be another process's, in a namespace that is none of its business.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum process_origin {
+	PROCESS_OF_CONTAINER, /* it is the container's */
+	PROCESS_UNSURE,       /* nothing tells: who asked the engine should ask it again */
+	PROCESS_OF_ANOTHER,   /* it is another container's */
+};
+
+/*
+ * What /proc says of a process (proc(5), cgroups(7)), for a container with that
+ * ID that the engine says was started then (nanoseconds since 1970; 0: not
+ * known). True of the process only where a pidfd, opened before, says
+ * afterwards that it still runs.
+ */
+enum process_origin process_origin(pid_t pid, const char *id, uint64_t started);
+
+/*
+ * The same, of texts: /proc/PID/stat, how many nanoseconds since 1970 the
+ * machine was started, /proc/PID/cgroup, and our own /proc/self/cgroup. Texts
+ * that are empty tell nothing.
+ */
+struct process_traces {
+	const char *stat, *cgroup, *own_cgroup;
+	uint64_t boot;
+	uint64_t ticks; /* a second's */
+};
+enum process_origin process_judge(const struct process_traces *traces, const char *id,
+				  uint64_t started);
+
+#endif
