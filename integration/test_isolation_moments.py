@@ -63,7 +63,7 @@ def look(container):
 
 def state(text):
     """Of what look() saw: whether the guard stands, and whether localhost is open."""
-    return "127.0.0.0/8 drop" in text, "route_localnet = 1" in text
+    return 'iifname != "lo" ip daddr 127.0.0.0/8 drop' in text, "route_localnet = 1" in text
 
 
 def killer(call, number):
