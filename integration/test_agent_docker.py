@@ -52,6 +52,7 @@ def test_agent_gives_a_container_its_rules_when_it_starts(engine, follow, servic
     assert agent.metric("services") == 0
     web.start()
     wait_until(lambda: rules(web) == {WEB: "10.77.0.9:7000"}, what="rules of the next start")
+    assert agent.metric("process_doubts_total") == 0
 
 
 def test_agent_finds_containers_that_run_before_it(engine, follow):

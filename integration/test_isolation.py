@@ -12,7 +12,7 @@ import json
 import pytest
 
 from lab import forgeries, nft
-from lab.neighbour import ARRIVALS, Neighbour, mac_address
+from lab.neighbour import ARRIVALS, ASK_MAC, Neighbour, mac_address
 from lab.processes import python
 
 FENCE = "10.77.0.1:4000>10.77.0.100:7999/udp"
@@ -286,3 +286,14 @@ def test_isolation_container_cannot_send_as_loopback(reconciled, hosts):
     nft.load(reconciled, "flush chain inet dragoman postrouting")
     assert send_from(reconciled, "127.0.0.1", "10.77.0.1:7010") == ""
     assert careless.arrived() == 1
+
+
+def test_isolation_neighbour_can_ask_whether_localhost_is_led(container, hosts, etcd, dragoman):
+    """ARP passes no rule of ours: with route_localnet it is answered for 127.0.0.1, too."""
+    def answered():
+        return hosts.run(*python(ASK_MAC, "eth0", "10.77.0.1", "127.0.0.1", "10.77.0.100"),
+                         timeout=20).stdout.split()
+    assert answered() == ["10.77.0.100"]
+    etcd.endpoint("/services/web/a", "10.77.0.1", 8080)
+    assert dragoman.reconcile(container, *DESCRIPTORS).code == 0
+    assert answered() == ["127.0.0.1", "10.77.0.100"]

@@ -6,7 +6,8 @@ import pathlib
 
 from lab.processes import python
 
-_FORGE, ARRIVALS = (pathlib.Path(__file__).with_name(f"{name}.py") for name in ("forge", "arrivals"))
+_FORGE, ARRIVALS, ASK_MAC = (pathlib.Path(__file__).with_name(f"{name}.py")
+                             for name in ("forge", "arrivals", "ask_mac"))
 
 
 def mac_address(namespace, device):
