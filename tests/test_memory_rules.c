@@ -135,7 +135,7 @@ static int remember(void *user, struct error *error)
 static int rules_begin(void **state)
 {
 	static struct rules rules;
-	struct random random = {7};
+	struct random random = {.state = 7};
 
 	rules.arena = arena_new();
 	rules.before = model_new();

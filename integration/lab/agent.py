@@ -222,6 +222,9 @@ class Agent:
 
     def _discard(self):
         if self._process:
+            # What strace runs outlives it.
+            if self._process.ended() is None and self.program_pid != self.pid:
+                os.kill(self.program_pid, signal.SIGKILL)
             self._process.stop()
         self._said.close()
         shutil.rmtree(self.folder)

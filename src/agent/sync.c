@@ -217,6 +217,17 @@ static int sync_part(struct target *target, struct arena *arena, struct error *e
 	return verdicts_are_empty(&verdicts) ? 0 : commit(target, arena, &verdicts, error);
 }
 
+/* The plan; a batch that has to be sent at all is that of another table, where one was refused. */
+static int plan_whole(const struct ruleset *desired, struct arena *arena,
+		      const struct observed *observed, bool rebuild, struct verdicts *ret)
+{
+	int r = plan_make(arena, desired, observed, 0, ret);
+
+	if (r < 0 || !rebuild || !verdicts_have_batch(ret))
+		return r;
+	return plan_make(arena, desired, observed, PLAN_REBUILD, ret);
+}
+
 static void tell_repair(struct target *target)
 {
 	const char *what = "somebody changed the table inet dragoman; put right";
@@ -236,9 +247,9 @@ static void tell_repair(struct target *target)
 	target->untold = 0;
 }
 
-/* Reads, plans and commits once. */
+/* Reads, plans and commits once. Sets *rebuild where the commit was refused. */
 static int try_whole(struct target *target, const struct ruleset *desired, struct arena *arena,
-		     unsigned flags, struct error *error)
+		     bool *rebuild, struct error *error)
 {
 	struct observed observed;
 	struct verdicts verdicts;
@@ -248,7 +259,7 @@ static int try_whole(struct target *target, const struct ruleset *desired, struc
 	r = read_whole(target, arena, &observed, error);
 	if (r < 0)
 		return r;
-	if (plan_make(arena, desired, &observed, flags, &verdicts) < 0 ||
+	if (plan_whole(desired, arena, &observed, *rebuild, &verdicts) < 0 ||
 	    standing_take(target->standing, &observed) < 0)
 		return error_no_memory(error);
 	if (verdicts_are_empty(&verdicts)) {
@@ -258,26 +269,30 @@ static int try_whole(struct target *target, const struct ruleset *desired, struc
 	r = commit(target, arena, &verdicts, error);
 	if (r == 0 && is_repair(target))
 		tell_repair(target);
+	/* What was not even sent, for want of memory, is no refusal. */
+	if (r == -EBUSY || (r < 0 && error->class == ERROR_INVALID))
+		*rebuild = true;
 	return r;
 }
 
 static int sync_whole(struct target *target, struct arena *arena, struct error *error)
 {
+	bool rebuild = false, rebuilt;
 	struct ruleset desired;
-	unsigned flags = 0;
 	int r = -EAGAIN;
 
 	if (desire_whole(arena, target, &desired) < 0)
 		return error_no_memory(error);
 	for (unsigned tries = 0; tries < TRIES; tries++) {
-		r = try_whole(target, &desired, arena, flags, error);
+		rebuilt = rebuild;
+		r = try_whole(target, &desired, arena, &rebuild, error);
 		if (r == 0 || error->class == ERROR_FATAL)
 			return r;
 		if (r == -ERESTART || r == -EAGAIN)
 			continue;
-		if (flags)
+		/* What cannot be read is not mended by another table. */
+		if (rebuilt || !rebuild)
 			return r;
-		flags = PLAN_REBUILD;
 	}
 	return r;
 }

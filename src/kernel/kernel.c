@@ -333,6 +333,8 @@ int kernel_read(struct kernel *kernel, struct arena *arena, struct observed *ret
 		if (r != -EINTR && r != -EAGAIN && r != -ENOENT && r != -ENOBUFS)
 			return r;
 	}
+	if (r == -ENOBUFS) /* that is not for others to end */
+		return r;
 	return error_set(error, -EAGAIN, ERROR_CONFLICT,
 			 "the ruleset changed while it was read, %d times over", READ_TRIES);
 }

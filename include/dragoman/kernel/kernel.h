@@ -43,7 +43,8 @@ int kernel_netns(const struct kernel *kernel, struct netns *ret, struct error *e
  * Reads our table, whole and of one generation, the sysctl, links and routes.
  * What is in *ret lives in the arena. A dump that the kernel interrupted is
  * taken again, a bounded number of times. Errors: -EAGAIN (it kept changing;
- * ERROR_CONFLICT), or what the kernel says.
+ * ERROR_CONFLICT), -ENOBUFS (the kernel had no memory for the answer, again and
+ * again), or what else it says.
  */
 int kernel_read(struct kernel *kernel, struct arena *arena, struct observed *ret,
 		struct error *error);
