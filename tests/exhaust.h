@@ -25,10 +25,12 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
 #include "dragoman/base/error.h"
+#include "random.h"
 
 /* Of one thread: others go on as usual. */
 static _Thread_local bool exhaust_armed;
@@ -165,20 +167,38 @@ static inline int exhaust_once(exhaust_scenario *scenario, void *user, unsigned 
 	return r;
 }
 
+enum { EXHAUST_TRIES = 150 };
+
+static unsigned long exhaust_seed;
+
+/* From one failure to the next: 1, or more where there are very many. */
+static inline unsigned long exhaust_step(unsigned long count)
+{
+	const char *every = getenv("EVERY");
+
+	return every ? strtoul(every, NULL, 0) : 1 + count / EXHAUST_TRIES;
+}
+
 /*
- * With each allocation failing, until there is none more. Returns NULL, or what
- * is wrong with it; how many allocations there were is in *ret_count.
+ * With each allocation failing, until there is none more; where there are very
+ * many, with some of them, others in each run (EVERY=1 in the environment is all
+ * of them, SEED=N repeats a run). Returns NULL, or what is wrong with it; which
+ * allocation it was, or how many there are, is in *ret_count.
  */
 static inline const char *exhaust_run(exhaust_scenario *scenario, void *user,
 				      unsigned long *ret_count)
 {
 	static struct error error;
 
+	unsigned long step;
+
+	exhaust_seed = random_first_seed((unsigned long)time(NULL));
 	/* Once as it is, for what libraries keep for ever. */
 	if (exhaust_once(scenario, user, 0, false, &error) != 0)
 		return error.code ? error.message : "fails without a fault";
+	step = exhaust_step(exhaust.count);
 	for (unsigned lasting = 0; lasting < 2; lasting++) {
-		for (unsigned long at = 1;; at++) {
+		for (unsigned long at = 1 + exhaust_seed % step;; at += step) {
 			int r = exhaust_once(scenario, user, at, lasting, &error);
 
 			*ret_count = at;
@@ -204,7 +224,7 @@ static inline void exhaust_survives(exhaust_scenario *scenario, void *user, cons
 	const char *wrong = exhaust_run(scenario, user, &count);
 
 	if (wrong)
-		fail_msg("%s, at allocation %lu: %s", name, count, wrong);
+		fail_msg("%s, at allocation %lu (SEED=%lu): %s", name, count, exhaust_seed, wrong);
 	assert_true(count > 1);
 	print_message("%s: %lu allocations\n", name, count - 1);
 }
