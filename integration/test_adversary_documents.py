@@ -282,6 +282,24 @@ def test_adversary_documents_are_told_of_once_and_told_to_be_good_again(etcd, we
     assert held(web) == good
 
 
+def test_adversary_documents_of_many_services_are_told_of_in_a_few_lines(etcd, web, tmp_path):
+    registry = REGISTRIES["file"](etcd, tmp_path)
+    wants = []
+    for number in range(100):
+        registry.put(f"/services/s{number}/good", "10.77.0.1:7000")
+        registry.put(f"/services/s{number}/bad", "bad")
+        wants += ["-b", f"S{number}=s{number};{number + 1}"]
+    code, _, errors = run(Dragoman(registry.url), "reconcile", "--netns", web, *wants)
+    assert code == 0 and errors.count(b" 1 of 2 documents cannot be used") == 10
+    assert len(errors.splitlines()) == 11 and b"more services" in errors, errors
+    with Agent("--netns", web, *wants, registry=registry.url) as agent:
+        assert agent.metric("documents_unusable") == 100
+        wait_until(lambda: complaints(agent), what="lines")
+        assert len(complaints(agent)) == 10
+        assert "and the documents of 90 more services; see status" in log_of(agent)
+        assert len(nft.slots(web)) == 100
+
+
 @pytest.mark.parametrize("on_empty", ["reject", "hold"])
 def test_adversary_documents_the_last_that_turns_bad(registry, web, follow, on_empty):
     registry.put("/services/web/a", "10.77.0.1:7000")
