@@ -27,14 +27,16 @@ from lab.waiting import wait_until
 from lab.writers import Beat, Connection
 
 KINDS = ["etcd"] + ["etcd2"] * bool(os.environ.get("DRAGOMAN_EVERY_CASE"))
-ANOTHER = ("--initial-cluster-token", "another")  # makes another cluster id
+# One that starts again would wait for others to lead it.
+QUICK = ("--heartbeat-interval", "20", "--election-timeout", "200")
+ANOTHER = (*QUICK, "--initial-cluster-token", "another")  # makes another cluster id
 WEB, DB = "127.0.0.1:80/tcp", "127.0.0.1:81/tcp"
 
 
 @pytest.fixture
 def own_etcd():
     """An etcd that may be stopped and wiped."""
-    with Etcd() as server:
+    with Etcd(options=QUICK) as server:
         yield server
 
 
@@ -139,8 +141,8 @@ def test_adversary_cluster_replaced_by_another_with_fewer_keys_takes_what_it_hol
         agent.end()
 
 
-@pytest.mark.parametrize(("kind", "options"), [("etcd", ()), ("etcd2", ANOTHER), *(
-    (kind, options) for kind, options in (("etcd", ANOTHER), ("etcd2", ())) if len(KINDS) > 1)],
+@pytest.mark.parametrize(("kind", "options"), [("etcd", QUICK), ("etcd2", ANOTHER), *(
+    (kind, options) for kind, options in (("etcd", ANOTHER), ("etcd2", QUICK)) if len(KINDS) > 1)],
     indirect=["kind"])
 def test_adversary_cluster_wiped_spares_services_until_they_are_registered_again(
         own_etcd, registry, run, container, options):
@@ -167,7 +169,7 @@ def test_adversary_cluster_wiped_spares_services_until_they_are_registered_again
 @pytest.mark.parametrize("what", ["resync", "SIGHUP"])
 def test_adversary_cluster_wiped_and_left_empty_is_believed_at_the_resync(
         own_etcd, registry, run, container, what):
-    agent = run(registry.url, "--resync", "3" if what == "resync" else "300")
+    agent = run(registry.url, "--resync", "2" if what == "resync" else "300")
     fill(registry, web=[6])
     wipe(own_etcd, empty=True, options=ANOTHER)
     wait_until(lambda: "without it, which is no removal" in agent.log, 30,

@@ -61,7 +61,7 @@ void __interceptor_free(void *block) __attribute__((weak));
 	})
 
 /* ASan's own start allocates, when nothing can be looked up in its shadow yet. */
-#define EXHAUST_PLAIN __attribute__((no_sanitize_address, no_sanitize_undefined))
+#define EXHAUST_PLAIN __attribute__((no_sanitize("address", "undefined")))
 
 EXHAUST_PLAIN static void **exhaust_slot(void *block, void *wanted)
 {

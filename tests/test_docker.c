@@ -703,7 +703,7 @@ static void test_listing_that_fails_loses_nothing(void **state)
 static void test_looks_that_take_long_make_room_for_others(void **state)
 {
 	struct fixture *fixture = *state;
-	char name[16];
+	char name[24];
 
 	all_up(fixture);
 	fixture->hold = true;
@@ -725,7 +725,7 @@ static void test_looks_that_take_long_make_room_for_others(void **state)
 static void test_start_is_looked_at_before_what_a_listing_named(void **state)
 {
 	struct fixture *fixture = *state;
-	char name[16];
+	char name[24];
 
 	for (int i = 0; i < 20; i++) {
 		(void)snprintf(name, sizeof(name), "old%d", i);
