@@ -495,6 +495,20 @@ static void test_watch_of_a_silent_stream_asks_and_then_leaves_it(void **state)
 	assert_non_null(strstr(fixture->requests.data, "progress\ncreate from 2\n"));
 }
 
+/* What it is too busy to tell is read. */
+static void test_watch_of_streams_that_go_silent_reads_anew(void **state)
+{
+	struct fixture *fixture = *state;
+
+	open_watch(fixture, false);
+	fixture->watch->times.quiet = 20UL * MILLISECONDS;
+	fixture->watch->times.silence = 40UL * MILLISECONDS;
+	follow(fixture);
+	fixture->kvs = KV(KEY_B, TWO);
+	fixture->revision = 9;
+	expect(fixture, "lost\nlive\nlost\nlive\n/s whole @9 +/s/b=2\n");
+}
+
 static void test_watch_of_a_create_without_an_answer_leaves_the_stream(void **state)
 {
 	struct fixture *fixture = *state;
@@ -750,6 +764,7 @@ int main(void)
 		TEST(test_watch_of_fragments_tells_them_when_the_last_is_there),
 		TEST(test_watch_of_a_compacted_revision_reads_anew),
 		TEST(test_watch_of_a_silent_stream_asks_and_then_leaves_it),
+		TEST(test_watch_of_streams_that_go_silent_reads_anew),
 		TEST(test_watch_of_a_create_without_an_answer_leaves_the_stream),
 		TEST(test_watch_of_a_refused_create_fails_that_service_and_tries_again),
 		TEST(test_watch_of_a_forbidden_range_follows_its_two_parts),

@@ -296,6 +296,7 @@ static void stream_look(struct stream *stream)
 	if (stream->creating_id != 0 && quiet >= watch->times.answer) {
 		etcd3_stream_fail(stream, -ETIMEDOUT, "the watch is not answered");
 	} else if (quiet >= watch->times.silence) {
+		stream->silences++;
 		etcd3_stream_fail(stream, -ETIMEDOUT, "the watch has gone silent");
 	} else if (quiet >= watch->times.quiet && stream->creating_id == 0) {
 		etcd3_encode_progress(&request);

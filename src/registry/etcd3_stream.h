@@ -51,6 +51,7 @@ struct stream {
 	unsigned serial;       /* counts streams */
 	bool paused;           /* until the timer */
 	bool live, suspected;
+	unsigned silences;          /* streams in a row that told nothing, and ended so */
 	uint64_t live_since, heard; /* loop_now() */
 	size_t followed;            /* services */
 };

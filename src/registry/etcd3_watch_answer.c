@@ -140,6 +140,13 @@ static void stream_on_created(struct stream *stream, const struct etcd3_watch_an
 		stream->live = watch->connected = true;
 		stream->live_since = loop_now(watch->loop);
 		watch_live(watch);
+		/*
+		 * They may be at work on an answer for longer than we wait, such as one
+		 * of 100,000 deletions, which begins anew with each stream. Then it is
+		 * a read that ends that.
+		 */
+		if (stream->silences > 1)
+			registry_watch_resync(watch);
 	}
 	if (watcher && etcd3_watcher_add(stream, watcher)) {
 		watch_followed(watcher->service);
@@ -176,6 +183,7 @@ static void stream_on_events(struct stream *stream, const struct etcd3_watch_ans
 		watch_read_again(service, true);
 		return;
 	}
+	stream->silences = 0;
 	if (answer->fragment)
 		return;
 	list = watcher->fragments;
