@@ -48,7 +48,7 @@ class Group:
 @contextlib.contextmanager
 def memory_group():
     """with memory_group() as group: group.add(pid); it has to be empty in the end."""
-    root, name = pathlib.Path("/sys/fs/cgroup"), f"dgm-{os.getpid()}-{next(_numbers)}"
+    root, name = pathlib.Path("/sys/fs/cgroup"), f"dgm-{os.getpid()}-memory-{next(_numbers)}"
     names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
     path = root / "memory" / name
     if not path.parent.is_dir():
