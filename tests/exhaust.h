@@ -174,9 +174,7 @@ static unsigned long exhaust_seed;
 /* From one failure to the next: 1, or more where there are very many. */
 static inline unsigned long exhaust_step(unsigned long count)
 {
-	const char *every = getenv("EVERY");
-
-	return every ? strtoul(every, NULL, 0) : 1 + count / EXHAUST_TRIES;
+	return random_every(1 + count / EXHAUST_TRIES);
 }
 
 /*
@@ -189,7 +187,6 @@ static inline const char *exhaust_run(exhaust_scenario *scenario, void *user,
 				      unsigned long *ret_count)
 {
 	static struct error error;
-
 	unsigned long step;
 
 	exhaust_seed = random_first_seed((unsigned long)time(NULL));

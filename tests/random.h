@@ -52,4 +52,13 @@ static inline unsigned long random_first_seed(unsigned long otherwise)
 	return wanted ? strtoul(wanted, NULL, 0) : otherwise;
 }
 
+/* EVERY=N in the environment: of very many cases each Nth is tried; else `usual`. At least 1. */
+static inline unsigned long random_every(unsigned long usual)
+{
+	const char *text = getenv("EVERY");
+	unsigned long every = text ? strtoul(text, NULL, 0) : usual;
+
+	return every ? every : 1;
+}
+
 #endif

@@ -43,9 +43,8 @@ static unsigned first_at(size_t kind)
 
 static int faults_begin(void **state)
 {
-	const char *wanted = getenv("EVERY");
 
-	every = wanted ? (unsigned)strtoul(wanted, NULL, 0) : EVERY;
+	every = (unsigned)random_every(EVERY);
 	first = (unsigned)random_first_seed((unsigned long)time(NULL));
 	print_message("SEED=%u, every %u of the calls of a kind\n", first, every);
 	return every ? lab_group_begin(state) : -1;

@@ -71,8 +71,7 @@ static void wait_done(struct waiting *waiting)
  */
 static unsigned long try_each(exhaust_scenario *scenario, void *user, const char *name, size_t kept)
 {
-	const char *wanted = getenv("EVERY");
-	unsigned long every = wanted ? strtoul(wanted, NULL, 0) : EVERY;
+	unsigned long every = random_every(EVERY);
 	unsigned long first = random_first_seed((unsigned long)time(NULL)), at;
 	struct error error;
 
