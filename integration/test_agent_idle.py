@@ -124,8 +124,9 @@ def test_idle_agent_with_a_hundred_targets_sleeps(docker, services, by_hand, run
     rest = Rest(agent)
     # Meanwhile the engine has told others of that: it begins each with an event.
     assert well.inspect()["State"]["Health"]["Log"][-1]["Start"] > asked
-    rest.assert_named("timer etcd watch", "io http socket")
-    # It asks, writes what it asks, and reads the answer.
+    rest.assert_named("timer etcd watch", "io http socket", "timer http timer")
+    # It asks, libcurl wants to be called for that, it writes, and reads the answer.
+    assert rest.woken["timer http timer"] <= rest.woken["timer etcd watch"]
     assert rest.woken["timer etcd watch"] <= signs_of_life(SECONDS)
     assert rest.woken["io http socket"] <= 2 * rest.woken["timer etcd watch"]
 
