@@ -69,6 +69,8 @@ class Faults:
         self._relay.join()
 
     def _the_registry_forgets(self):
+        # What is forgotten already cannot be forgotten once more.
+        self._etcd.put("/elsewhere", "")
         self._etcd.compact()
 
     def _the_engine_breaks(self):
