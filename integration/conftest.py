@@ -6,11 +6,13 @@ command ran; so these connections went there. `laboratory` is the usual
 arrangement: a container on one end of a cable, everybody else on the other.
 """
 
+import contextlib
 import os
 import types
 
 import pytest
 
+from lab.agent import Agent
 from lab.command import Dragoman
 from lab.docker import Docker
 from lab.etcd import Etcd
@@ -164,3 +166,23 @@ def engine(request):
 def dragoman(etcd):
     """The program; its registry is etcd."""
     return Dragoman(etcd.url)
+
+
+# Agents that follow an engine
+
+@pytest.fixture
+def services(etcd):
+    """An etcd with one endpoint each of web, cache and db: 10.77.0.1 to 10.77.0.3."""
+    for number, name in enumerate(("web", "cache", "db"), 1):
+        etcd.endpoint(f"/services/{name}/0", f"10.77.0.{number}", "7000")
+    return etcd
+
+
+@pytest.fixture
+def follow(services):
+    """follow(docker): an agent that follows its containers, is ready, and ends with the test."""
+    with contextlib.ExitStack() as stack:
+        def start(docker, *arguments, **options):
+            return stack.enter_context(Agent("--docker", docker.url, *arguments,
+                                             registry=services.url, **options))
+        yield start

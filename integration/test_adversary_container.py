@@ -13,7 +13,6 @@ import time
 import pytest
 
 from lab import nft
-from lab.agent import Agent
 from lab.command import PROGRAM
 from lab.engine import Engine, Gate, group_of
 from lab.followed import WEB, leads, names, notes, rules, wait_for
@@ -26,26 +25,10 @@ STEPS = int(os.environ.get("DRAGOMAN_VANISH_STEPS", 8))
 
 
 @pytest.fixture
-def services(etcd):
-    for number, name in enumerate(("web", "cache", "db"), 1):
-        etcd.endpoint(f"/services/{name}/0", f"10.77.0.{number}", "7000")
-    return etcd
-
-
-@pytest.fixture
 def engine():
+    """Not a real one: it says what one has said, or worse."""
     with Engine() as made:
         yield made
-
-
-@pytest.fixture
-def follow(services):
-    """follow(engine): an agent that follows its containers, is ready, and ends with the test."""
-    with contextlib.ExitStack() as stack:
-        def start(engine, *arguments, **options):
-            return stack.enter_context(Agent("--docker", engine.url, *arguments,
-                                             registry=services.url, **options))
-        yield start
 
 
 # A number that is another process's by now

@@ -34,26 +34,10 @@ SILENCE = "DRAGOMAN_ENGINE_SILENCE" in os.environ
 
 
 @pytest.fixture
-def services(etcd):
-    for number, name in enumerate(("web", "cache", "db"), 1):
-        etcd.endpoint(f"/services/{name}/0", f"10.77.0.{number}", "7000")
-    return etcd
-
-
-@pytest.fixture
 def engine():
+    """Not a real one: it says what one has said, or worse."""
     with Engine() as made:
         yield made
-
-
-@pytest.fixture
-def follow(services):
-    """follow(engine): an agent that follows its containers, is ready, and ends with the test."""
-    with contextlib.ExitStack() as stack:
-        def start(engine, *arguments, **options):
-            return stack.enter_context(Agent("--docker", engine.url, *arguments,
-                                             registry=services.url, **options))
-        yield start
 
 
 def docker_is(agent, state, deadline=40):

@@ -1,34 +1,13 @@
 # SPDX-License-Identifier: MIT
 """The agent and the containers of a real engine: Docker's, and what Podman has to be like it in."""
 
-import contextlib
 import pathlib
 
-import pytest
-
-from lab.agent import Agent
 from lab.docker import Docker
 from lab.followed import CACHE, DB, WEB, leads, names, notes, rules, wait_for
 from lab.processes import run as command
 from lab.relay import Relay
 from lab.waiting import wait_until
-
-@pytest.fixture
-def services(etcd):
-    for number, name in enumerate(("web", "cache", "db"), 1):
-        etcd.endpoint(f"/services/{name}/0", f"10.77.0.{number}", "7000")
-    return etcd
-
-
-@pytest.fixture
-def follow(services):
-    """follow(docker): an agent that follows its containers, is ready, and ends with the test."""
-    with contextlib.ExitStack() as stack:
-        def start(docker, *arguments, **options):
-            return stack.enter_context(Agent("--docker", docker.url, *arguments,
-                                             registry=services.url, **options))
-        yield start
-
 
 def test_agent_gives_a_container_its_rules_when_it_starts(engine, follow, services):
     agent = follow(engine)

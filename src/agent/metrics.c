@@ -158,22 +158,12 @@ static void put_connections(struct text *out, const struct agent *agent)
 			    service_key(agent->subscriptions[i]->service), sums[i]);
 }
 
-void agent_metrics(const struct agent *agent, struct text *ret)
+static void put_registry(struct text *ret, const struct agent *agent)
 {
-	const struct metrics *metrics = &agent->metrics;
 	struct registry_counts counts = {0};
-	const struct target *target;
-	uint64_t targets = 0, held = 0, documents = 0, unusable = 0;
 
 	if (agent->watch)
 		registry_watch_counts(agent->watch, &counts);
-	LIST_FOREACH (target, &agent->targets, entry)
-		targets++;
-	for (size_t i = 0; i < agent->subscription_count; i++) {
-		held += subscription_is_held(agent, agent->subscriptions[i]);
-		documents += service_count(agent->subscriptions[i]->service);
-		unusable += agent->subscriptions[i]->unusable;
-	}
 	put(ret, "registry_events_total", "counter", "Key changes told by the registry.",
 	    counts.events);
 	put(ret, "registry_reads_total", "counter", "Requests to read the registry.", counts.reads);
@@ -185,9 +175,39 @@ void agent_metrics(const struct agent *agent, struct text *ret)
 	    "Times that the registry went back, or was another one.", counts.restorations);
 	put(ret, "resync_changes_total", "counter",
 	    "Services that a resync found changed though no event had told.",
-	    metrics->resync_changes);
+	    agent->metrics.resync_changes);
 	put(ret, "registry_connected", "gauge", "Whether the registry is connected.",
 	    agent->watch && registry_watch_state(agent->watch) == REGISTRY_LIVE);
+}
+
+static void put_services(struct text *ret, const struct agent *agent)
+{
+	uint64_t held = 0, documents = 0, unusable = 0;
+
+	for (size_t i = 0; i < agent->subscription_count; i++) {
+		held += subscription_is_held(agent, agent->subscriptions[i]);
+		documents += service_count(agent->subscriptions[i]->service);
+		unusable += agent->subscriptions[i]->unusable;
+	}
+	put(ret, "services", "gauge", "Services that are followed.", agent->subscription_count);
+	put(ret, "services_held", "gauge",
+	    "Services of which what is known stays, for want of an answer.", held);
+	put(ret, "documents", "gauge", "Documents of those services.", documents);
+	put(ret, "documents_unusable", "gauge", "Those among them that cannot be used.", unusable);
+	put(ret, "documents_rejected_total", "counter",
+	    "Documents that came, or changed, and cannot be used.",
+	    agent->metrics.documents_rejected);
+}
+
+void agent_metrics(const struct agent *agent, struct text *ret)
+{
+	const struct metrics *metrics = &agent->metrics;
+	const struct target *target;
+	uint64_t targets = 0;
+
+	LIST_FOREACH (target, &agent->targets, entry)
+		targets++;
+	put_registry(ret, agent);
 	put(ret, "container_events_total", "counter", "Containers that came, changed or went.",
 	    metrics->container_events);
 	put(ret, "commits_total", "counter", "Transactions that the kernel took.",
@@ -207,13 +227,7 @@ void agent_metrics(const struct agent *agent, struct text *ret)
 	    "TCP sockets closed because their endpoint is gone (--on-remove reset).",
 	    metrics->sockets_closed);
 	put(ret, "namespaces", "gauge", "Namespaces that are kept.", targets);
-	put(ret, "services", "gauge", "Services that are followed.", agent->subscription_count);
-	put(ret, "services_held", "gauge",
-	    "Services of which what is known stays, for want of an answer.", held);
-	put(ret, "documents", "gauge", "Documents of those services.", documents);
-	put(ret, "documents_unusable", "gauge", "Those among them that cannot be used.", unusable);
-	put(ret, "documents_rejected_total", "counter",
-	    "Documents that came, or changed, and cannot be used.", metrics->documents_rejected);
+	put_services(ret, agent);
 	put(ret, "ready", "gauge", "Whether the first full round is done.", agent->ready);
 	put_descriptors(ret, agent);
 	put_elements(ret, metrics);
