@@ -9,6 +9,7 @@ from lab.processes import run as command
 from lab.relay import Relay
 from lab.waiting import wait_until
 
+
 def test_agent_gives_a_container_its_rules_when_it_starts(engine, follow, services):
     agent = follow(engine)
     usual = agent.namespace_descriptors()
