@@ -20,6 +20,7 @@ from lab.processes import python, run
 from lab.waiting import wait_until
 
 _REBIRTH = pathlib.Path(__file__).parent / "lab" / "rebirth.py"
+_ARRIVE = pathlib.Path(__file__).parent / "lab" / "arrive.py"
 # How often a container is killed, each time a little later in what is done for it.
 STEPS = int(os.environ.get("DRAGOMAN_VANISH_STEPS", 8))
 
@@ -281,12 +282,12 @@ def flip_routes(folder):
         for number in range(1, 2001)))
 
 
-def flood_beside(folder):
+def flood_beside(folder, times=3):
     """A table of its own, which is no business of ours, but heard of."""
     numbers = ", ".join(map(str, range(1000)))
     return "nft", "-f", lines_of(folder, "flood", "".join((
         "add table ip own\nadd set ip own s { type inet_service; }\n",
-        *[f"add element ip own s {{ {numbers} }}\nflush set ip own s\n"] * 3)))
+        *[f"add element ip own s {{ {numbers} }}\nflush set ip own s\n"] * times)))
 
 
 def stuff_ours(folder):
@@ -312,7 +313,7 @@ def test_container_that_fights_gets_a_bounded_share(engine, follow, services, na
     turns = tmp_path / "turns"
     loop = f"while :; do {' '.join(words)} 2>>{tmp_path}/said; echo >> {turns}; done"
     with home.start(*RIGHTS, "sh", "-c", loop):
-        while time.monotonic() - start < 1.5 or len(took) < 5:
+        while time.monotonic() - start < 1.5 or len(took) < 5 or not turns.exists():
             number = len(took) % 250 + 1
             change = time.monotonic()
             services.endpoint("/services/db/0", f"10.78.0.{number}", "7000")
@@ -332,3 +333,58 @@ def test_container_that_fights_gets_a_bounded_share(engine, follow, services, na
     services.endpoint("/services/db/0", "10.77.0.3", "7000")
     wait_until(lambda: nft.whole(home) == before, 60, what="rules to be whole in the end")
     assert rules(wild) == leads(1, 3)
+
+
+def waits_until(finished, services, arrivals):
+    """Seconds from etcd's acknowledgement of a change to the kernel of a calm container, for one
+    change after the other, twenty a second."""
+    took = []
+    while not finished.wait(0.05):
+        address = f"10.78.{len(took) >> 7}.{len(took) % 128 + 1}"
+        services.endpoint("/services/db/0", address, "7000")
+        acknowledged = time.monotonic_ns()
+        while (line := arrivals.read_line().split())[0] != address:
+            pass
+        took.append((int(line[1]) - acknowledged) / 1e9)
+    return took
+
+
+@pytest.fixture
+def apart():
+    """Two processors, one of them for what stays in the kernel for seconds: one that is built not to
+    be preempted there leaves nothing else a turn."""
+    all_of_them = os.sched_getaffinity(0)
+    assert len(all_of_them) > 1, "this takes two processors"
+    ours, theirs = min(all_of_them), max(all_of_them)
+    os.sched_setaffinity(0, {ours})
+    yield ("taskset", "-c", str(theirs))
+    os.sched_setaffinity(0, all_of_them)
+
+
+@pytest.mark.alone
+def test_container_that_holds_the_kernels_lock_keeps_nobody_waiting(apart, engine, follow, services,
+                                                                    namespaces, tmp_path):
+    """Transactions that take seconds, one behind the other. Both containers want what changes, so
+    that the agent would have to wait for each. (Two of them that wait for each other stop all
+    that is to do with nf_tables on the whole host: the kernel's own, with us or without.)"""
+    home, beside = namespaces.new("wild"), namespaces.new("calm")
+    wild = engine.run("wild", ["BACKEND_DB=db;3306"], process=home.start("sleep", "86400"))
+    engine.run("calm", ["BACKEND_DB=db;3306"],
+               process=beside.start("setpriv", "--bounding-set=-net_admin", "sleep", "86400"))
+    follow(engine)
+    words = [str(word) for word in flood_beside(tmp_path, times=25)]
+    loop = f"for turn in 1 2 3 4; do {' '.join(words)} || exit; cut -d' ' -f1 /proc/uptime; done"
+    with beside.start(*python(_ARRIVE)) as arrivals, \
+            home.start(*apart, *RIGHTS, "sh", "-c", loop) as flood:
+        assert arrivals.read_line() == "ready"
+        finished = threading.Event()
+        took = Beside(waits_until, finished, services, arrivals)
+        ends = [float(flood.read_line(30)) for _ in range(4)]
+        finished.set()
+        took = sorted(took.result())
+    turn = min(b - a for a, b in zip(ends, ends[1:]))
+    print(f"{len(took)} changes beside transactions of {turn:.2f} s and more, p50 "
+          f"{took[len(took) // 2] * 1e3:.1f} ms, max {took[-1] * 1e3:.1f} ms")
+    assert took[-1] < turn / 3
+    services.endpoint("/services/db/0", "10.77.0.3", "7000")
+    wait_for(wild, 3)

@@ -396,6 +396,19 @@ static void test_large_service_goes_in_and_comes_back(void **state)
 	assert_int_equal(lab->observed.endpoint_count, 1);
 }
 
+/* A commit of its own is over with its answer, and to free what it removed is nobody's doing. */
+static void test_kernel_that_awaits_others_goes_on_where_there_are_none(void **state)
+{
+	struct lab *lab = *state;
+	struct ruleset two = lab_service(lab, FAMILY_IPV4, 2),
+		       one = lab_service(lab, FAMILY_IPV4, 1);
+
+	assert_int_equal(kernel_await_others(lab->kernel, &lab->error), 0);
+	lab_sync(lab, &two);
+	lab_sync(lab, &one);
+	assert_int_equal(kernel_await_others(lab->kernel, &lab->error), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -412,6 +425,7 @@ int main(void)
 		lab_test(test_commit_refused_names_the_object),
 		lab_test(test_commit_refused_names_the_object_of_a_later_message),
 		lab_test(test_large_service_goes_in_and_comes_back),
+		lab_test(test_kernel_that_awaits_others_goes_on_where_there_are_none),
 	};
 
 	return cmocka_run_group_tests(tests, lab_group_begin, lab_group_end);

@@ -154,6 +154,33 @@ static void test_process_that_runs_is_judged_by_its_start(void **state)
 	assert_int_equal(process_origin(child, ID, now()), PROCESS_UNSURE);
 }
 
+/* Where nothing tells, it may. */
+static void test_process_may_administer_by_its_bounding_set(void **state)
+{
+	static const struct {
+		const char *status;
+		bool may;
+	} cases[] = {
+		/* Docker's default, the same with --cap-add NET_ADMIN, all, none. */
+		{"Name:\tsh\nCapEff:\t0\nCapBnd:\t00000000a80425fb\nCapAmb:\t0\n", false},
+		{"Name:\tsh\nCapEff:\t0\nCapBnd:\t00000000a80435fb\nCapAmb:\t0\n", true},
+		{"CapEff:\t0\nCapBnd:\t000001ffffffffff\n", true},
+		{"CapEff:\t0\nCapBnd:\t0000000000000000\n", false},
+		/* A name is of its own choice, and the kernel escapes a newline in it. */
+		{"Name:\tCapBnd:\t0\\nCapBnd: 0\nCapBnd:\t0000000000001000\n", true},
+		{"Name:\tsh\nGroups:\t1 2 3 4", true},
+		{"Name:\tsh\nCapBnd:\tx\n", true},
+		{"", true},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+		assert_int_equal(process_judge_status(cases[i].status), cases[i].may);
+	/* This one is root's; of nobody nothing is known. */
+	assert_true(process_may_administer(getpid()));
+	assert_true(process_may_administer(0));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -162,6 +189,7 @@ int main(void)
 		cmocka_unit_test(test_process_of_no_group_is_its_where_it_was_there_at_the_start),
 		cmocka_unit_test(test_process_of_a_damaged_stat_is_unsure),
 		cmocka_unit_test(test_process_that_runs_is_judged_by_its_start),
+		cmocka_unit_test(test_process_may_administer_by_its_bounding_set),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

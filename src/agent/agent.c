@@ -161,6 +161,8 @@ int agent_new(struct loop *loop, const struct agent_options *options, struct age
 	agent->options = *options;
 	LIST_INIT(&agent->targets);
 	LIST_INIT(&agent->members);
+	LIST_INIT(&agent->syncs);
+	LIST_INIT(&agent->closings);
 	TAILQ_INIT(&agent->dirty);
 	TAILQ_INIT(&agent->stale);
 	TAILQ_INIT(&agent->sweeping);
@@ -176,8 +178,11 @@ void agent_free(struct agent *agent)
 {
 	if (!agent)
 		return;
+	agent->is_ending = true;
 	containers_free(agent->containers);
 	members_free(agent);
+	syncs_done(agent);
+	closer_done(agent);
 	sweeper_done(agent);
 	subscriptions_free(agent);
 	registry_watch_free(agent->watch);

@@ -17,14 +17,13 @@
 #include "dragoman/base/memory.h"
 #include "dragoman/container/container.h"
 #include "dragoman/kernel/flows.h"
-#include "dragoman/kernel/kernel.h"
 #include "dragoman/kernel/monitor.h"
 #include "dragoman/kernel/netns.h"
 #include "dragoman/model/descriptor.h"
 #include "dragoman/model/service.h"
-#include "dragoman/model/standing.h"
 #include "dragoman/plan/stale.h"
 #include "dragoman/registry/watch.h"
+#include "rules.h"
 
 struct target;
 
@@ -79,6 +78,7 @@ struct member {
 	agent_source *source; /* of a target by hand */
 	void *source_user;
 	bool by_name; /* a target whose name may be removed */
+	bool is_able; /* to change the ruleset of its namespace itself */
 	char *reason; /* of MEMBER_UNREACHABLE; or NULL */
 };
 
@@ -96,11 +96,11 @@ struct target {
 	size_t backend_count;
 	char *reported; /* what was logged of its descriptors; or NULL */
 
-	struct kernel *kernel;
-	struct kernel_monitor *monitor;
-	struct standing *standing; /* what is known to stand */
-	uint32_t generation;       /* that standing is of; 0: it has to be read */
-	int saved_localnet;        /* as the table has it, or had it; -1: not known */
+	struct rules *rules;     /* the sync's, while there is one */
+	struct sync *sync;       /* under way; or NULL */
+	struct kernel_news news; /* that came in meanwhile */
+	bool is_shared;          /* somebody else was seen to have a hand in the ruleset */
+	struct kernel *reader;   /* for who asks while the rules are the sync's; or NULL */
 
 	/* What is to be done; see reconciler.c. */
 	TAILQ_ENTRY(target) of_dirty, of_stale;
@@ -147,6 +147,32 @@ struct metrics {
 	uint64_t observations;
 };
 
+/* Syncs beside the loop at once, and of them those of namespaces that have made us wait. */
+enum { SYNCS_BESIDE_MAX = 16, SYNCS_SLOW_MAX = 4 };
+
+/* One go at making a target true; see sync.c. */
+struct sync {
+	struct agent *agent;
+	struct target *target; /* NULL: it has gone */
+	struct rules *rules;
+	struct arena *arena;
+	struct ruleset desired;
+	bool part; /* desired is of some services only */
+
+	/* The marks that it is for. */
+	bool drifted, disturbed, overtaken;
+	uint64_t since;
+
+	/* What came of it. */
+	struct rules_outcome outcome;
+	int code;
+	struct error error;
+	uint64_t took, used; /* nanoseconds; and of a processor's time */
+
+	struct work *work; /* beside the loop; or NULL */
+	LIST_ENTRY(sync) of_agent;
+};
+
 struct agent {
 	struct loop *loop;
 	struct agent_options options;
@@ -162,6 +188,10 @@ struct agent {
 	struct loop_source *sweep;
 	uint64_t sweep_due; /* when that is armed for; UINT64_MAX: it is not */
 	struct sweep_job *job;
+	LIST_HEAD(, sync) syncs; /* beside the loop */
+	unsigned syncs_beside;
+	LIST_HEAD(, closing) closings;
+	bool is_ending;
 	LIST_HEAD(, member) members;
 	int names; /* inotify(7) of the directories of all targets by name, where there is one */
 	struct loop_source *on_names;
@@ -216,6 +246,10 @@ bool target_is_pending(const struct target *target);
 struct backend *target_backend(const struct target *target, const struct listen *listen);
 /* Something that only a hand in the namespace can have done waits to be put right. */
 bool target_is_meddled_with(const struct target *target);
+/* Whether somebody else may hold its ruleset's lock for long: waiting is not for the loop. */
+bool target_is_shared(const struct target *target);
+/* Tells what the monitor has told while the target was synced. */
+void target_take_news(struct target *target);
 /* For the log: the name of a member. */
 const char *target_label(const struct target *target);
 
@@ -225,10 +259,31 @@ void reconciler_mark_backend(struct backend *backend, uint64_t since);
 void reconciler_mark_stale(struct target *target);
 void reconciler_forget(struct target *target); /* it is about to go */
 void reconciler_run(struct agent *agent);
+/* A sync is done, and the target has its rules back. */
+void reconciler_synced(struct target *target, const struct sync *sync);
 
-/* sync.c: read (or remember), plan, commit, until it is true. */
-int sync_target(struct target *target, struct error *error);
+/*
+ * sync.c: begins to make a target true that is not being synced.
+ * reconciler_synced() is called when it is done: within the call, or by the
+ * loop. Returns 0, or -ENOMEM with nothing begun.
+ */
+int sync_begin(struct target *target, struct error *error);
+/* The target is about to go, and its rules with it. */
+void sync_leave(struct target *target);
+/* Takes all out of the namespace, at the agent's end. Errors: as rules_flush(). */
 int sync_flush(struct target *target, struct error *error);
+/* Waits for those whose targets are gone. */
+void syncs_done(struct agent *agent);
+
+/* closer.c: closes it when the kernel likes; NULL is fine. Waits for what is under way. */
+void closer_rules(struct agent *agent, struct rules *rules);
+void closer_kernel(struct agent *agent, struct kernel *kernel);
+void closer_flows(struct agent *agent, struct flows *flows);
+void closer_done(struct agent *agent);
+
+/* desired.c: the ruleset of all backends, and of those that are dirty. Return 0 or -ENOMEM. */
+int desired_whole(struct arena *arena, struct target *target, struct ruleset *ret);
+int desired_part(struct arena *arena, struct target *target, struct ruleset *ret);
 /* The desired shares of a backend, from what is known. Returns 0 or -ENOMEM. */
 int backend_select(struct arena *arena, const struct agent *agent, const struct backend *backend,
 		   struct selection *ret);
@@ -249,7 +304,7 @@ struct snapshot {
 	struct arena *arena;
 	struct observed observed;
 };
-void snapshot_take(const struct target *target, struct snapshot *ret);
+void snapshot_take(struct target *target, struct snapshot *ret);
 void snapshot_done(struct snapshot *snapshot);
 /* Of one port; of one of its endpoints where endpoint is not NULL. */
 uint64_t snapshot_connections(const struct snapshot *snapshot, const struct listen *listen,

@@ -163,8 +163,12 @@ static int hold_process(struct member *member, struct error *error)
 static int enter_process(struct member *member, struct error *error)
 {
 	CLEANUP(netns_done) struct netns netns = NETNS_NONE;
-	int r = netns_open_pidfd(member->pidfd, member->pid, &netns, error);
+	int r;
 
+	/* What somebody names by hand is trusted until it is seen to deserve none. */
+	member->is_able = !member->by_hand && process_may_administer(member->pid);
+	/* Behind it: that the process still runs makes that true. */
+	r = netns_open_pidfd(member->pidfd, member->pid, &netns, error);
 	return r < 0 ? r : enter(member, &netns, error);
 }
 

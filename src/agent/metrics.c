@@ -126,7 +126,7 @@ static void put_errors(struct text *out, const struct metrics *metrics)
 }
 
 /* Adds, for each subscription, what its backends of one target have seen. */
-static void add_connections(const struct target *target, uint64_t *sums)
+static void add_connections(struct target *target, uint64_t *sums)
 {
 	const struct agent *agent = target->agent;
 	struct snapshot snapshot;
@@ -144,7 +144,7 @@ static void add_connections(const struct target *target, uint64_t *sums)
 static void put_connections(struct text *out, const struct agent *agent)
 {
 	CLEANUP(memory_free) uint64_t *sums = calloc(agent->subscription_count + 1, sizeof(*sums));
-	const struct target *target;
+	struct target *target;
 
 	if (!sums)
 		return;

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "agent_private.h"
 #include "dragoman/base/log.h"
@@ -34,8 +33,9 @@
  * by waiting: whoever makes a repair take long, with a table that has become
  * large, gets fewer of them. So does whoever makes us wait: the ruleset of a
  * namespace has one lock, which is held for as long as a transaction takes, and
- * who may make one may make one that takes seconds. The others keep the better
- * part of our time, and their turn is before that of who is in debt.
+ * who may make one may make one that takes seconds. That is why nobody else ever
+ * waits for it (see sync.c): a namespace in which somebody may is synced beside
+ * the loop, a few at a time, and of those who made us wait before even fewer.
  *
  * What the kernel refuses is tried again after a pause that doubles.
  */
@@ -46,9 +46,10 @@ enum { REPAIRS_AT_ONCE = 20 };
 static const uint64_t slice = 10 * MILLISECONDS;
 static const uint64_t repair_pause = 10 * MILLISECONDS; /* between repairs, after those at once */
 static const uint64_t calm = 1000 * MILLISECONDS;
-static const uint64_t credit = 2000 * MILLISECONDS; /* of debt that nobody has to wait for */
-static const uint64_t held_up = 100 * MILLISECONDS; /* by others' locks, or a busy machine */
-enum { SHARE = 4 };                                 /* of our time: a quarter at most */
+static const uint64_t credit = 2000 * MILLISECONDS;  /* of debt that nobody has to wait for */
+static const uint64_t held_up = 100 * MILLISECONDS;  /* by others' locks, or a busy machine */
+static const uint64_t suspicious = 5 * MILLISECONDS; /* of waiting: it is not for the loop again */
+enum { SHARE = 4 };                                  /* of our time: a quarter at most */
 static const uint64_t pause_first = 20 * MILLISECONDS;
 static const uint64_t pause_conflict = 200 * MILLISECONDS;
 static const uint64_t pause_most = 10000 * MILLISECONDS;
@@ -126,29 +127,16 @@ static void charge(struct target *target, uint64_t cost, uint64_t now)
 	target->charged = now;
 }
 
-static uint64_t processor_time(void)
+/* What a namespace wants is ours to pay, however long that takes; waiting for it is not. */
+static void charge_sync(struct target *target, const struct sync *sync, uint64_t now)
 {
-	struct timespec used = {0};
+	uint64_t waited = sync->took > sync->used ? sync->took - sync->used : 0;
 
-	(void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
-	return (uint64_t)used.tv_sec * 1000 * MILLISECONDS + (uint64_t)used.tv_nsec;
-}
-
-/* What a namespace does itself is ours to pay, however long that takes; waiting is not. */
-static int sync_charged(struct target *target, struct error *error)
-{
-	bool meddled = target_is_meddled_with(target);
-	uint64_t began = loop_now(target->agent->loop), used = processor_time();
-	int r = sync_target(target, error);
-	uint64_t now = loop_now(target->agent->loop), took = now - began, waited;
-
-	used = processor_time() - used;
-	waited = took > used ? took - used : 0;
-	if (meddled)
-		charge(target, took, now);
+	if (sync->drifted || sync->disturbed || sync->overtaken)
+		charge(target, sync->took, now);
 	else if (waited > held_up)
 		charge(target, waited, now);
-	return r;
+	target->is_shared |= sync->drifted || waited > suspicious;
 }
 
 /* Nanoseconds for which it has to wait; 0: none. */
@@ -169,7 +157,7 @@ static uint64_t repair_wait(struct target *target, uint64_t now)
 	return repair_pause - (now - target->repaired);
 }
 
-static void take_success(struct target *target, uint64_t now)
+static void take_success(struct target *target, const struct sync *sync, uint64_t now)
 {
 	if (target->failure)
 		log_info("%s: its rules are true again", target_label(target));
@@ -179,25 +167,17 @@ static void take_success(struct target *target, uint64_t now)
 	if (!target->synced)
 		sweeper_note_first(target);
 	target->synced = true;
-	if (target_is_meddled_with(target)) {
+	if (sync->drifted || sync->disturbed || sync->overtaken) {
 		target->repaired = now;
 		target->repairs_in_a_row++;
 	}
-	target->drifted = target->disturbed = false;
-	target->since = 0;
-	if (target->whole)
-		unmark_stale(target);
-	target->whole = false;
-	for (size_t i = 0; i < target->dirty_count; i++)
-		target->dirty[i]->dirty = false;
-	target->dirty_count = 0;
 	/* During a large commit nobody listens: what others did meanwhile is not told. */
-	target->overtaken = target->generation == 0;
+	target->overtaken = target->rules->generation == 0;
 	if (target->overtaken)
 		reconciler_mark(target, 0);
 }
 
-/* What was marked stays so, for the next try. */
+/* What was marked is so again, for the next try. */
 static void take_failure(struct target *target, const struct error *error, uint64_t now)
 {
 	uint64_t most;
@@ -216,6 +196,19 @@ static void take_failure(struct target *target, const struct error *error, uint6
 	loop_source_arm(target->later, now + target->pause);
 }
 
+void reconciler_synced(struct target *target, const struct sync *sync)
+{
+	uint64_t now = loop_now(target->agent->loop);
+
+	charge_sync(target, sync, now);
+	if (sync->code == 0)
+		take_success(target, sync, now);
+	else if (sync->part)
+		reconciler_mark(target, 0); /* what stands has to be read, is all that it says */
+	else
+		take_failure(target, &sync->error, now);
+}
+
 static void run_target(struct target *target)
 {
 	uint64_t now = loop_now(target->agent->loop);
@@ -232,9 +225,9 @@ static void run_target(struct target *target)
 		loop_source_arm(target->later, now + wait);
 		return;
 	}
-	if (sync_charged(target, &error) == 0)
-		take_success(target, loop_now(target->agent->loop));
-	else
+	if (target->whole)
+		unmark_stale(target);
+	if (sync_begin(target, &error) < 0)
 		take_failure(target, &error, now);
 }
 
@@ -258,15 +251,27 @@ static void check_ready(struct agent *agent)
 		agent->on_ready(agent->on_ready_user);
 }
 
+/* It is not being synced, and nothing keeps it from being so. */
+static bool can_begin(const struct target *target)
+{
+	unsigned most = target->debt > held_up ? SYNCS_SLOW_MAX : SYNCS_BESIDE_MAX;
+
+	return !target->sync && (!target_is_shared(target) || target->agent->syncs_beside < most);
+}
+
 static struct target *next_dirty(const struct agent *agent)
 {
-	struct target *target;
+	struct target *target, *indebted = NULL;
 
 	TAILQ_FOREACH (target, &agent->dirty, of_dirty) {
+		if (!can_begin(target))
+			continue;
 		if (target->debt <= held_up)
 			return target;
+		if (!indebted)
+			indebted = target;
 	}
-	return TAILQ_FIRST(&agent->dirty);
+	return indebted;
 }
 
 static struct target *next_target(struct agent *agent)
@@ -275,12 +280,14 @@ static struct target *next_target(struct agent *agent)
 
 	if (target)
 		return target;
-	target = TAILQ_FIRST(&agent->stale);
-	if (!target)
-		return NULL;
-	target->whole = true;
-	unmark_stale(target);
-	return target;
+	TAILQ_FOREACH (target, &agent->stale, of_stale) {
+		if (!can_begin(target))
+			continue;
+		target->whole = true;
+		unmark_stale(target);
+		return target;
+	}
+	return NULL;
 }
 
 void reconciler_run(struct agent *agent)

@@ -28,12 +28,31 @@ void snapshot_done(struct snapshot *snapshot)
 	snapshot->arena = NULL;
 }
 
-void snapshot_take(const struct target *target, struct snapshot *ret)
+/* By other means than the rules', which are the sync's. */
+static int open_reader(struct target *target, struct error *error)
+{
+	CLEANUP(netns_done) struct netns netns = NETNS_NONE;
+	int r = kernel_monitor_netns(target->rules->monitor, &netns, error);
+
+	return r < 0 ? r : kernel_open(&netns, &target->reader, error);
+}
+
+static int read_snapshot(struct target *target, struct snapshot *ret, struct error *error)
+{
+	struct kernel *kernel = target->sync ? target->reader : target->rules->kernel;
+	int r = kernel ? 0 : open_reader(target, error);
+
+	return r < 0 ? r
+		     : kernel_read(kernel ? kernel : target->reader, ret->arena, &ret->observed,
+				   error);
+}
+
+void snapshot_take(struct target *target, struct snapshot *ret)
 {
 	struct error error;
 
 	*ret = (struct snapshot){.arena = arena_new()};
-	if (!ret->arena || kernel_read(target->kernel, ret->arena, &ret->observed, &error) < 0)
+	if (!ret->arena || read_snapshot(target, ret, &error) < 0)
 		ret->observed.endpoint_count = 0;
 	if (ret->observed.endpoint_count)
 		qsort(ret->observed.endpoints, ret->observed.endpoint_count,
@@ -207,7 +226,7 @@ static json_t *member_json(const struct member *member)
 			 member->name);
 }
 
-static json_t *target_json(const struct target *target)
+static json_t *target_json(struct target *target)
 {
 	json_t *containers = json_array(), *backends = json_array();
 	const struct member *member;
@@ -242,7 +261,7 @@ static json_t *noted_json(const struct member *member)
 static json_t *namespaces_json(const struct agent *agent)
 {
 	json_t *array = json_array();
-	const struct target *target;
+	struct target *target;
 	const struct member *member;
 
 	LIST_FOREACH (target, &agent->targets, entry)

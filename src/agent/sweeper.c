@@ -199,7 +199,7 @@ static int find_filters(struct target *target, struct arena *arena, struct flow_
 		target->sweep_again &= !due[i].others;
 	if (desire(target, arena, due, count, &desired) < 0)
 		return -ENOMEM;
-	return stale_filters(arena, due, count, target->standing, &desired, ret, ret_count);
+	return stale_filters(arena, due, count, target->rules->standing, &desired, ret, ret_count);
 }
 
 static int open_sweep(struct target *target, struct error *error)
@@ -212,7 +212,7 @@ static int open_sweep(struct target *target, struct error *error)
 
 	if (!arena || find_filters(target, arena, &filters, &count) < 0)
 		return error_no_memory(error);
-	r = kernel_netns(target->kernel, &netns, error);
+	r = kernel_netns(target->rules->kernel, &netns, error);
 	if (r == 0)
 		r = flows_open(&netns, filters, count, &target->flows, error);
 	if (r == 0)
@@ -262,7 +262,7 @@ static void take_success(struct target *target)
 		enqueue(target, now + rest);
 		return;
 	}
-	flows_close(TAKE(target->flows));
+	closer_flows(target->agent, TAKE(target->flows));
 	if (target->stale_count)
 		enqueue(target, earliest(target));
 }
@@ -278,13 +278,13 @@ static void on_done(void *user)
 		target->flows = TAKE(job->flows);
 		count(target);
 		if (job->result < 0)
-			flows_close(TAKE(target->flows));
+			closer_flows(target->agent, TAKE(target->flows));
 		if (job->result < 0)
 			take_failure(target, &job->error);
 		else
 			take_success(target);
 	}
-	flows_close(job->flows);
+	closer_flows(agent, job->flows);
 	free(job);
 	arm(agent, loop_now(agent->loop));
 }
@@ -324,13 +324,13 @@ static void begin(struct target *target)
 	struct error error = {0};
 
 	/* What stands is not known at this moment. */
-	if (!target->flows && !target->generation) {
+	if (!target->flows && (target->sync || !target->rules->generation)) {
 		enqueue(target, loop_now(target->agent->loop) + failure_pause);
 		return;
 	}
 	if (start_job(target, &error) == 0)
 		return;
-	flows_close(TAKE(target->flows));
+	closer_flows(target->agent, TAKE(target->flows));
 	take_failure(target, &error);
 }
 
@@ -375,7 +375,7 @@ void sweeper_forget(struct target *target)
 	target->is_sweeping = false;
 	if (agent->job && agent->job->target == target)
 		agent->job->target = NULL;
-	flows_close(TAKE(target->flows));
+	closer_flows(target->agent, TAKE(target->flows));
 	free(TAKE(target->stale));
 	target->stale_count = target->stale_capacity = 0;
 }

@@ -1,126 +1,46 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+#include <time.h>
 
 #include "agent_private.h"
 #include "dragoman/base/log.h"
-#include "dragoman/plan/plan.h"
+#include "dragoman/base/work.h"
+#include "rules.h"
 
 /*
  * Theory of operation
  *
- * A target is made true in one of two ways.
+ * A sync is one go at making a target true (rules.h): what is desired is
+ * written down when it begins, and what came of it is told when it is done. In
+ * between it has the target's rules to itself, and looks at nothing else of the
+ * agent, so that it can go on beside the loop:
  *
- *   part    what stands is remembered (model/standing.h) from the last time,
- *           and nobody else has touched it, as the monitor would have told: the
- *           backends that changed are planned from that and committed. Nothing
- *           is read, and nothing is paid for the others.
- *   whole   the namespace is read, everything is planned, and what stands then
- *           is remembered. So it goes at first, after somebody else's change,
- *           when members or links come and go, and at each resync.
+ *   here     the usual way. Somewhat quicker, by what it takes to wake up a
+ *            thread, and to be woken up by it.
+ *   beside   where the kernel may keep us waiting (kernel_await_others()). A
+ *            ruleset has one lock, held for as long as a transaction takes, and
+ *            who has CAP_NET_ADMIN in a namespace can make one that takes
+ *            seconds. Or where there is much to be read and planned. Others'
+ *            changes go on meanwhile.
  *
- * What is remembered is of a generation of the ruleset, and the transaction is
- * stamped with it. If the monitor is late the kernel refuses it, and the target
- * is read.
- *
- * A commit that comes too late (the ruleset changed since it was read) is tried
- * again a few times; a refusal by the kernel has the whole table replaced,
- * once, before it is an error.
+ * What happens to the target while it is synced waits: marks stay marks, and
+ * what the monitor tells is kept until it is known which generation it has to
+ * be held against. A target that goes leaves its rules to the sync, and they are
+ * closed as soon as the kernel lets go of it (closer.c).
  */
-
-enum { TRIES = 8 };
 
 /* Of one commit; the others are told at debug level. */
 enum { CHANGES_TOLD = 50 };
 
+/* Elements that are worth a thread to read, plan or write them. */
+enum { LARGE = 2000 };
+
 /* Repairs in between are counted, and told at debug level: a fight makes a hundred a second. */
 static const uint64_t repair_pause = UINT64_C(60000000000);
 
-int backend_select(struct arena *arena, const struct agent *agent, const struct backend *backend,
-		   struct selection *ret)
-{
-	const struct descriptor *descriptor = backend->descriptor;
-
-	return service_select(arena, backend->subscription->service, &descriptor->tags,
-			      descriptor->listen.protocol, agent->options.admission, ret);
-}
-
-int backend_fill(struct arena *arena, const struct agent *agent, const struct backend *backend,
-		 struct ruleset_service *ret)
-{
-	struct selection selection;
-
-	*ret = (struct ruleset_service){.listen = backend->descriptor->listen,
-					.mode = RULESET_KEEP};
-	if (!backend->subscription->known)
-		return 0;
-	if (backend_select(arena, agent, backend, &selection) < 0 ||
-	    ruleset_service_fill(arena, &selection, ret) < 0)
-		return -ENOMEM;
-	ret->mode = selection.endpoint_count == 0 && agent->options.hold_when_empty ? RULESET_HOLD
-										    : RULESET_SET;
-	return 0;
-}
-
-/* The same, and says where the last endpoint has gone. */
-static int desire_backend(struct arena *arena, struct backend *backend, struct ruleset_service *ret)
-{
-	bool some = false;
-
-	if (backend_fill(arena, backend->target->agent, backend, ret) < 0)
-		return -ENOMEM;
-	if (!backend->subscription->known)
-		return 0;
-	for (unsigned family = 0; family < FAMILY_COUNT; family++)
-		some |= ret->share_count[family] || ret->drained_count[family];
-	if (!some && backend->had_endpoints)
-		log_warn("%s: %s: no endpoint is left", backend->descriptor->variable,
-			 service_key(backend->subscription->service));
-	backend->had_endpoints = some;
-	return 0;
-}
-
-static int desire_whole(struct arena *arena, struct target *target, struct ruleset *ret)
-{
-	*ret = (struct ruleset){.balance = target->agent->options.balance,
-				.count = target->backend_count};
-	ret->services = arena_array(arena, target->backend_count, sizeof(*ret->services));
-	if (!ret->services)
-		return -ENOMEM;
-	for (size_t i = 0; i < target->backend_count; i++) {
-		if (desire_backend(arena, &target->backends[i], &ret->services[i]) < 0)
-			return -ENOMEM;
-	}
-	return 0;
-}
-
-static int compare_dirty(const void *a, const void *b)
-{
-	const struct backend *x = *(struct backend *const *)a, *y = *(struct backend *const *)b;
-
-	return listen_compare(&x->descriptor->listen, &y->descriptor->listen);
-}
-
-static int desire_part(struct arena *arena, struct target *target, struct ruleset *ret)
-{
-	*ret = (struct ruleset){.balance = target->agent->options.balance,
-				.count = target->dirty_count};
-	ret->services = arena_array(arena, target->dirty_count, sizeof(*ret->services));
-	if (!ret->services)
-		return -ENOMEM;
-	if (ret->count)
-		qsort(target->dirty, target->dirty_count, sizeof(*target->dirty), compare_dirty);
-	for (size_t i = 0; i < target->dirty_count; i++) {
-		if (desire_backend(arena, target->dirty[i], &ret->services[i]) < 0)
-			return -ENOMEM;
-	}
-	return 0;
-}
-
-static bool is_repair(const struct target *target)
-{
-	return target->drifted || target->overtaken;
-}
+/* --- Telling ---------------------------------------------------------------------- */
 
 /* Whether a repair of this namespace was told a while ago, or never. */
 static bool repair_is_news(const struct target *target)
@@ -128,9 +48,9 @@ static bool repair_is_news(const struct target *target)
 	return !target->told || loop_now(target->agent->loop) - target->told >= repair_pause;
 }
 
-static void log_changes(const struct target *target, const struct verdicts *verdicts)
+static void log_changes(const struct target *target, const struct verdicts *verdicts, bool repair)
 {
-	bool quiet = is_repair(target) && !repair_is_news(target);
+	bool quiet = repair && !repair_is_news(target);
 	char listen[ENDPOINT_TEXT_MAX], endpoint[ENDPOINT_TEXT_MAX];
 	size_t told = 0;
 
@@ -156,78 +76,6 @@ static void log_changes(const struct target *target, const struct verdicts *verd
 		log_info("%s: and %zu more changes", target_label(target), told - CHANGES_TOLD);
 }
 
-/*
- * Reads what stands. What route_localnet was before us goes with the table when
- * somebody takes that away; we, who have seen it, know better than the sysctl.
- */
-static int read_whole(struct target *target, struct arena *arena, struct observed *ret,
-		      struct error *error)
-{
-	int r;
-
-	target->agent->metrics.reads++;
-	r = kernel_read(target->kernel, arena, ret, error);
-	if (r < 0)
-		return r;
-	if (ret->saved_localnet < 0)
-		ret->saved_localnet = target->saved_localnet;
-	target->saved_localnet = ret->saved_localnet;
-	return 0;
-}
-
-/* Whatever comes of it, the generation is that of what is remembered, or 0. */
-static int commit(struct target *target, struct arena *arena, struct verdicts *verdicts,
-		  struct error *error)
-{
-	int r;
-
-	target->generation = 0;
-	r = kernel_read_counters(target->kernel, verdicts, error);
-	if (r == 0)
-		r = kernel_monitor_commit(target->monitor, target->kernel, verdicts, error);
-	if (r < 0)
-		return r;
-	if (verdicts->table_add)
-		target->saved_localnet = verdicts->saved_localnet;
-	/* Without memory to remember it, it is read the next time. */
-	if (standing_apply(target->standing, verdicts) == 0)
-		target->generation = kernel_generation(target->kernel);
-	metrics_commit(target->agent, verdicts, target->since);
-	log_changes(target, verdicts);
-	sweeper_note(target, arena, verdicts);
-	return 0;
-}
-
-static int sync_part(struct target *target, struct arena *arena, struct error *error)
-{
-	struct listen *listens = arena_array(arena, target->dirty_count, sizeof(*listens));
-	struct ruleset desired;
-	struct observed observed;
-	struct verdicts verdicts;
-
-	if (!listens || desire_part(arena, target, &desired) < 0)
-		return error_no_memory(error);
-	for (size_t i = 0; i < desired.count; i++)
-		listens[i] = desired.services[i].listen;
-	if (standing_view(target->standing, arena, listens, desired.count, &observed) < 0)
-		return error_no_memory(error);
-	observed.generation = target->generation;
-	if (plan_make(arena, &desired, &observed, PLAN_PART, &verdicts) < 0)
-		return error_no_memory(error);
-	return verdicts_are_empty(&verdicts) ? 0 : commit(target, arena, &verdicts, error);
-}
-
-/* The plan; a batch that has to be sent at all is that of another table, where one was refused. */
-static int plan_whole(const struct ruleset *desired, struct arena *arena,
-		      const struct observed *observed, bool rebuild, struct verdicts *ret)
-{
-	int r = plan_make(arena, desired, observed, 0, ret);
-
-	if (r < 0 || !rebuild || !verdicts_have_batch(ret))
-		return r;
-	return plan_make(arena, desired, observed, PLAN_REBUILD, ret);
-}
-
 static void tell_repair(struct target *target)
 {
 	const char *what = "somebody changed the table inet dragoman; put right";
@@ -247,87 +95,206 @@ static void tell_repair(struct target *target)
 	target->untold = 0;
 }
 
-/* Reads, plans and commits once. Sets *rebuild where the commit was refused. */
-static int try_whole(struct target *target, const struct ruleset *desired, struct arena *arena,
-		     bool *rebuild, struct error *error)
+static void tell(struct target *target, const struct sync *sync)
 {
-	struct observed observed;
-	struct verdicts verdicts;
+	const struct verdicts *verdicts = &sync->outcome.verdicts;
+	bool repair = sync->drifted || sync->overtaken;
+
+	target->agent->metrics.reads += sync->outcome.reads;
+	if (!sync->outcome.committed)
+		return;
+	metrics_commit(target->agent, verdicts, sync->since);
+	log_changes(target, verdicts, repair);
+	sweeper_note(target, sync->arena, verdicts);
+	if (repair)
+		tell_repair(target);
+}
+
+/* --- One sync --------------------------------------------------------------------- */
+
+static void sync_free(struct sync *sync)
+{
+	if (!sync)
+		return;
+	arena_free(sync->arena);
+	free(sync);
+}
+
+static void sync_freep(struct sync **sync)
+{
+	sync_free(*sync);
+}
+
+/* What was marked so far is this sync's, and no mark any more. */
+static void take_marks(struct target *target, struct sync *sync)
+{
+	sync->drifted = target->drifted;
+	sync->disturbed = target->disturbed;
+	sync->overtaken = target->overtaken;
+	sync->since = target->since;
+	target->drifted = target->disturbed = target->overtaken = target->whole = false;
+	target->since = 0;
+	for (size_t i = 0; i < target->dirty_count; i++)
+		target->dirty[i]->dirty = false;
+	target->dirty_count = 0;
+}
+
+/* It came to nothing: it is all to be done, and what came since as well. */
+static void give_marks_back(struct target *target, const struct sync *sync)
+{
+	target->drifted |= sync->drifted;
+	target->disturbed |= sync->disturbed;
+	target->overtaken |= sync->overtaken;
+	target->whole = true;
+	if (sync->since && (!target->since || sync->since < target->since))
+		target->since = sync->since;
+}
+
+static uint64_t processor_time(void)
+{
+	struct timespec used = {0};
+
+	(void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
+	return (uint64_t)used.tv_sec * 1000000000 + (uint64_t)used.tv_nsec;
+}
+
+/* On whatever thread. */
+static void run(void *user)
+{
+	struct sync *sync = user;
+	uint64_t began = loop_now(sync->agent->loop), used = processor_time();
+
+	if (sync->part)
+		sync->code = rules_sync_part(sync->rules, sync->arena, &sync->desired,
+					     &sync->outcome, &sync->error);
+	else
+		sync->code = rules_sync_whole(sync->rules, sync->arena, &sync->desired,
+					      &sync->outcome, &sync->error);
+	sync->used = processor_time() - used;
+	sync->took = loop_now(sync->agent->loop) - began;
+}
+
+static void finish(struct sync *sync)
+{
+	struct target *target = sync->target;
+
+	if (!target) {
+		closer_rules(sync->agent, sync->rules);
+		sync_free(sync);
+		return;
+	}
+	target->sync = NULL;
+	tell(target, sync);
+	if (sync->code < 0)
+		give_marks_back(target, sync);
+	reconciler_synced(target, sync);
+	target_take_news(target);
+	sync_free(sync);
+}
+
+static void come_back(struct sync *sync)
+{
+	LIST_REMOVE(sync, of_agent);
+	sync->agent->syncs_beside--;
+	sync->work = NULL;
+}
+
+static void on_done(void *user)
+{
+	struct sync *sync = user;
+
+	come_back(sync);
+	/* Others may have waited for their turn. */
+	loop_source_trigger(sync->agent->reconcile);
+	finish(sync);
+}
+
+static size_t elements_of(const struct sync *sync)
+{
+	size_t count = sync->part ? 0 : standing_count(sync->rules->standing);
+
+	for (size_t i = 0; i < sync->desired.count; i++) {
+		const struct ruleset_service *service = &sync->desired.services[i];
+
+		for (unsigned family = 0; family < FAMILY_COUNT; family++)
+			count += 1 + service->share_count[family];
+	}
+	return count;
+}
+
+/* Returns whether it goes on beside the loop. */
+static bool start_beside(struct sync *sync)
+{
+	struct agent *agent = sync->agent;
+
+	if (!target_is_shared(sync->target) &&
+	    (elements_of(sync) < LARGE || agent->syncs_beside >= SYNCS_BESIDE_MAX))
+		return false;
+	/* Without a thread it has to be here. */
+	if (work_start(agent->loop, "sync", run, on_done, sync, &sync->work) < 0)
+		return false;
+	LIST_INSERT_HEAD(&agent->syncs, sync, of_agent);
+	agent->syncs_beside++;
+	return true;
+}
+
+int sync_begin(struct target *target, struct error *error)
+{
+	CLEANUP(sync_freep) struct sync *sync = calloc(1, sizeof(*sync));
 	int r;
 
-	target->generation = 0;
-	r = read_whole(target, arena, &observed, error);
+	if (!sync || !(sync->arena = arena_new()))
+		return error_no_memory(error);
+	sync->agent = target->agent;
+	sync->target = target;
+	sync->rules = target->rules;
+	sync->rules->is_shared = target_is_shared(target);
+	sync->part = !target->whole && rules_are_known(target->rules);
+	r = sync->part ? desired_part(sync->arena, target, &sync->desired)
+		       : desired_whole(sync->arena, target, &sync->desired);
 	if (r < 0)
-		return r;
-	if (plan_whole(desired, arena, &observed, *rebuild, &verdicts) < 0 ||
-	    standing_take(target->standing, &observed) < 0)
 		return error_no_memory(error);
-	if (verdicts_are_empty(&verdicts)) {
-		target->generation = observed.generation;
-		return 0;
+	take_marks(target, sync);
+	target->sync = TAKE(sync);
+	if (!start_beside(target->sync)) {
+		run(target->sync);
+		finish(target->sync);
 	}
-	r = commit(target, arena, &verdicts, error);
-	if (r == 0 && is_repair(target))
-		tell_repair(target);
-	/* What was not even sent, for want of memory, is no refusal. */
-	if (r == -EBUSY || (r < 0 && error->class == ERROR_INVALID))
-		*rebuild = true;
-	return r;
+	return 0;
 }
 
-static int sync_whole(struct target *target, struct arena *arena, struct error *error)
+void sync_leave(struct target *target)
 {
-	bool rebuild = false, rebuilt;
-	struct ruleset desired;
-	int r = -EAGAIN;
-
-	if (desire_whole(arena, target, &desired) < 0)
-		return error_no_memory(error);
-	for (unsigned tries = 0; tries < TRIES; tries++) {
-		rebuilt = rebuild;
-		r = try_whole(target, &desired, arena, &rebuild, error);
-		if (r == 0 || error->class == ERROR_FATAL)
-			return r;
-		if (r == -ERESTART || r == -EAGAIN)
-			continue;
-		/* What cannot be read is not mended by another table. */
-		if (rebuilt || !rebuild)
-			return r;
+	if (target->sync) {
+		kernel_monitor_mute(target->rules->monitor);
+		target->sync->target = NULL;
+	} else {
+		closer_rules(target->agent, target->rules);
 	}
-	return r;
+	target->sync = NULL;
+	target->rules = NULL;
 }
 
-int sync_target(struct target *target, struct error *error)
+void syncs_done(struct agent *agent)
 {
-	CLEANUP(arena_freep) struct arena *arena = arena_new();
+	struct sync *sync;
 
-	if (!arena)
-		return error_no_memory(error);
-	if (!target->whole && target->generation && standing_has_table(target->standing) &&
-	    sync_part(target, arena, error) == 0)
-		return 0;
-	return sync_whole(target, arena, error);
+	while ((sync = LIST_FIRST(&agent->syncs))) {
+		work_join(sync->work);
+		come_back(sync);
+		rules_close(sync->rules);
+		sync_free(sync);
+	}
 }
 
 int sync_flush(struct target *target, struct error *error)
 {
-	int r = -EAGAIN;
+	struct sync *sync = TAKE(target->sync);
 
-	target->generation = 0;
-	for (unsigned tries = 0; tries < TRIES && (r == -EAGAIN || r == -ERESTART); tries++) {
-		CLEANUP(arena_freep) struct arena *arena = arena_new();
-		struct observed observed;
-		struct verdicts verdicts;
-
-		if (!arena)
-			return error_no_memory(error);
-		r = read_whole(target, arena, &observed, error);
-		if (r < 0)
-			continue;
-		if (plan_flush(arena, &observed, &verdicts) < 0)
-			return error_no_memory(error);
-		if (!verdicts_are_empty(&verdicts))
-			r = kernel_commit(target->kernel, &verdicts, error);
+	if (sync) {
+		work_join(sync->work);
+		come_back(sync);
+		sync_free(sync);
 	}
-	return r;
+	return rules_flush(target->rules, error);
 }

@@ -16,23 +16,52 @@
 enum { FAULTS_TOLD = 50 };
 
 /* See the rules in kernel/monitor.h. */
-static void on_news(const struct kernel_news *news, void *user)
+static void take_news(struct target *target, const struct kernel_news *news)
 {
-	struct target *target = user;
-	bool known = target->generation != 0;
+	struct rules *rules = target->rules;
+	bool known = rules->generation != 0;
 
 	if (news->lost || (news->table && (!known || generation_is_after(news->table_generation,
-									 target->generation)))) {
+									 rules->generation)))) {
 		target->drifted = true;
-		target->generation = 0;
+		rules->generation = 0;
 		reconciler_mark(target, 0);
 		return;
 	}
-	if (known && news->generation && generation_is_after(news->generation, target->generation))
-		target->generation = news->generation;
+	if (known && news->generation && generation_is_after(news->generation, rules->generation))
+		rules->generation = news->generation;
 	target->disturbed |= news->links;
 	if (news->links)
 		reconciler_mark(target, 0);
+}
+
+static void keep_news(struct kernel_news *kept, const struct kernel_news *news)
+{
+	kept->lost |= news->lost;
+	kept->table |= news->table;
+	kept->links |= news->links;
+	if (news->table_generation)
+		kept->table_generation = news->table_generation;
+	if (news->generation)
+		kept->generation = news->generation;
+}
+
+static void on_news(const struct kernel_news *news, void *user)
+{
+	struct target *target = user;
+
+	if (target->sync)
+		keep_news(&target->news, news);
+	else
+		take_news(target, news);
+}
+
+void target_take_news(struct target *target)
+{
+	const struct kernel_news news = target->news;
+
+	target->news = (struct kernel_news){0};
+	take_news(target, &news);
 }
 
 static void on_later(struct loop_source *source, void *user)
@@ -53,9 +82,8 @@ static void target_free(struct target *target)
 	LIST_REMOVE(target, entry);
 	drop_backends(target->agent, target->backends, target->backend_count);
 	sweeper_forget(target);
-	kernel_monitor_close(target->monitor);
-	kernel_close(target->kernel);
-	standing_free(target->standing);
+	sync_leave(target);
+	closer_kernel(target->agent, target->reader);
 	loop_source_free(target->later);
 	arena_free(target->arena);
 	free(target->reported);
@@ -65,11 +93,8 @@ static void target_free(struct target *target)
 
 static int target_open(struct target *target, const struct netns *netns, struct error *error)
 {
-	int r = kernel_open(netns, &target->kernel, error);
+	int r = rules_open(target->agent->loop, netns, on_news, target, &target->rules, error);
 
-	if (r == 0)
-		r = kernel_monitor_open(target->agent->loop, netns, target->kernel, on_news, target,
-					&target->monitor, error);
 	if (r < 0)
 		return r;
 	r = loop_add_timer(target->agent->loop, "target later", UINT64_MAX, on_later, target,
@@ -89,13 +114,9 @@ static struct target *target_new(struct agent *agent, const struct netns *netns,
 	target->agent = agent;
 	target->device = netns->device;
 	target->inode = netns->inode;
-	target->saved_localnet = -1;
 	TAILQ_INIT(&target->members);
 	LIST_INSERT_HEAD(&agent->targets, target, entry);
-	target->standing = standing_new();
-	if (!target->standing)
-		(void)error_no_memory(error);
-	else if (target_open(target, netns, error) == 0)
+	if (target_open(target, netns, error) == 0)
 		return target;
 	target_free(target);
 	return NULL;
@@ -349,6 +370,17 @@ struct backend *target_backend(const struct target *target, const struct listen 
 bool target_is_meddled_with(const struct target *target)
 {
 	return target->drifted || target->overtaken || target->disturbed;
+}
+
+bool target_is_shared(const struct target *target)
+{
+	const struct member *member;
+
+	TAILQ_FOREACH (member, &target->members, of_target) {
+		if (member->is_able)
+			return true;
+	}
+	return target->is_shared;
 }
 
 const char *target_label(const struct target *target)

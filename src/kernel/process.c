@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -37,7 +38,14 @@
  * does not know yet that the container has ended.
  */
 
-enum { ID_LENGTH = 64, FIELD_START = 22, FIELD_BEHIND_NAME = 3, STAT_MAX = 1024 };
+enum {
+	ID_LENGTH = 64,
+	FIELD_START = 22,
+	FIELD_BEHIND_NAME = 3,
+	STAT_MAX = 1024,
+	STATUS_MAX = 8192,
+	NET_ADMIN = 12, /* CAP_NET_ADMIN in a set, capabilities(7) */
+};
 
 static size_t hexadecimal(const char *text)
 {
@@ -155,4 +163,21 @@ enum process_origin process_origin(pid_t pid, const char *id, uint64_t started)
 	read_text(path, cgroup, sizeof(cgroup));
 	read_text("/proc/self/cgroup", own, sizeof(own));
 	return process_judge(&traces, id, started);
+}
+
+bool process_judge_status(const char *status)
+{
+	const char *line = strstr(status, "\nCapBnd:");
+	unsigned long long set;
+
+	return !line || sscanf(line, "\nCapBnd: %llx", &set) != 1 || set & UINT64_C(1) << NET_ADMIN;
+}
+
+bool process_may_administer(pid_t pid)
+{
+	char path[64], status[STATUS_MAX];
+
+	(void)snprintf(path, sizeof(path), "/proc/%ld/status", (long)pid);
+	read_text(path, status, sizeof(status));
+	return process_judge_status(status);
 }

@@ -7,7 +7,8 @@
  * come in. It runs on a thread of its own, and its end is told on the loop.
  *
  * The thread shares nothing but what it is given, which nobody else may touch
- * until it is done; it must not log, and must not switch namespaces.
+ * until it is done, and must not log. A namespace that it enters (kernel/netns.h)
+ * is that of this thread alone.
  */
 
 #include "dragoman/base/loop.h"

@@ -30,6 +30,7 @@ struct kernel;
  * without nf_tables), -ENOMEM, or what socket(2) says.
  */
 int kernel_open(const struct netns *netns, struct kernel **ret, struct error *error);
+/* It may have to wait for others' transactions in the namespace. NULL is fine. */
 void kernel_close(struct kernel *kernel);
 void kernel_closep(struct kernel **kernel);
 
@@ -72,6 +73,17 @@ int kernel_read_counters(struct kernel *kernel, struct verdicts *verdicts, struc
  *              names the object and the kernel's own reason.
  */
 int kernel_commit(struct kernel *kernel, const struct verdicts *verdicts, struct error *error);
+
+/*
+ * Waits until no transaction is under way in the namespace. Returns 0 when there
+ * was none a moment ago, or 1 where there was one again and again. For where
+ * others may make transactions that take long, right before kernel_commit(),
+ * since that must not wait for them: a kernel that has a batch wait for another
+ * in its namespace has those of all namespaces wait behind it. It may take as
+ * long as others like, and some milliseconds shortly after a commit of our own.
+ * Kernels before 5.12 do not tell: 0. Errors: as kernel_netns() and socket(2).
+ */
+int kernel_await_others(const struct kernel *kernel, struct error *error);
 
 /*
  * The generation of the ruleset that the last kernel_commit() made, host byte

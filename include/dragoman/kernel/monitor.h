@@ -66,10 +66,22 @@ int kernel_monitor_open(struct loop *loop, const struct netns *netns, const stru
  * kernel_commit() for a kernel that is listened to. During a large one nobody
  * listens: it would take the kernel four times as long. Where somebody else
  * changed the ruleset meanwhile, kernel_generation() is 0 afterwards, which
- * means: read. The same after a failure, as ever. Returns as kernel_commit().
+ * means: read. The same after a failure, as ever. It may be called on another
+ * thread than the loop's, as long as nobody closes the monitor meanwhile.
+ * Returns as kernel_commit().
  */
 int kernel_monitor_commit(struct kernel_monitor *monitor, struct kernel *kernel,
 			  const struct verdicts *verdicts, struct error *error);
+
+/* The namespace that it listens to; as kernel_netns(). */
+int kernel_monitor_netns(const struct kernel_monitor *monitor, struct netns *ret,
+			 struct error *error);
+
+/*
+ * Nothing is told any more, and the loop is not needed from here on: for one that
+ * cannot be closed yet.
+ */
+void kernel_monitor_mute(struct kernel_monitor *monitor);
 
 /* Nothing is told any more; the namespace is let go of at once. NULL is fine. */
 void kernel_monitor_close(struct kernel_monitor *monitor);

@@ -3,9 +3,10 @@
 #define DRAGOMAN_KERNEL_PROCESS_H
 
 /*
- * Whether a process is still the one that an engine spoke of. An engine says a
- * number; by the time that it is used, the container may have ended, and the
- * number be another process's, in a namespace that is none of its business.
+ * What /proc says of a process. First, whether it is still the one that an engine
+ * spoke of: an engine says a number; by the time that it is used, the container
+ * may have ended, and the number be another process's, in a namespace that is none
+ * of its business.
  */
 
 #include <stdbool.h>
@@ -38,5 +39,15 @@ struct process_traces {
 };
 enum process_origin process_judge(const struct process_traces *traces, const char *id,
 				  uint64_t started);
+
+/*
+ * Whether it, or one that it starts, may come to CAP_NET_ADMIN in its network
+ * namespace: whether its capability bounding set holds that (capabilities(7)).
+ * True also where that cannot be read.
+ */
+bool process_may_administer(pid_t pid);
+
+/* The same, of the text of /proc/PID/status. */
+bool process_judge_status(const char *status);
 
 #endif
