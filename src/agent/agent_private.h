@@ -272,7 +272,9 @@ int sync_begin(struct target *target, struct error *error);
 void sync_leave(struct target *target);
 /* Takes all out of the namespace, at the agent's end. Errors: as rules_flush(). */
 int sync_flush(struct target *target, struct error *error);
-/* Waits for those whose targets are gone. */
+/* Waits for one that goes on beside the loop, and then is done with it. */
+void sync_wait(struct sync *sync);
+/* All of them, at the agent's end. */
 void syncs_done(struct agent *agent);
 
 /* closer.c: closes it when the kernel likes; NULL is fine. Waits for what is under way. */

@@ -275,26 +275,22 @@ void sync_leave(struct target *target)
 	target->rules = NULL;
 }
 
+void sync_wait(struct sync *sync)
+{
+	work_join(sync->work);
+	come_back(sync);
+	finish(sync);
+}
+
 void syncs_done(struct agent *agent)
 {
-	struct sync *sync;
-
-	while ((sync = LIST_FIRST(&agent->syncs))) {
-		work_join(sync->work);
-		come_back(sync);
-		rules_close(sync->rules);
-		sync_free(sync);
-	}
+	while (!LIST_EMPTY(&agent->syncs))
+		sync_wait(LIST_FIRST(&agent->syncs));
 }
 
 int sync_flush(struct target *target, struct error *error)
 {
-	struct sync *sync = TAKE(target->sync);
-
-	if (sync) {
-		work_join(sync->work);
-		come_back(sync);
-		sync_free(sync);
-	}
+	if (target->sync)
+		sync_wait(target->sync);
 	return rules_flush(target->rules, error);
 }
