@@ -99,7 +99,7 @@ struct target {
 	struct rules *rules;     /* the sync's, while there is one */
 	struct sync *sync;       /* under way; or NULL */
 	struct kernel_news news; /* that came in meanwhile */
-	bool is_shared;          /* somebody else was seen to have a hand in the ruleset */
+	uint64_t suspect;        /* until when: others have had a hand in the ruleset */
 	struct kernel *reader;   /* for who asks while the rules are the sync's; or NULL */
 
 	/* What is to be done; see reconciler.c. */
@@ -248,6 +248,7 @@ struct backend *target_backend(const struct target *target, const struct listen 
 bool target_is_meddled_with(const struct target *target);
 /* Whether somebody else may hold its ruleset's lock for long: waiting is not for the loop. */
 bool target_is_shared(const struct target *target);
+bool target_is_suspect(const struct target *target); /* because they did, lately */
 /* Tells what the monitor has told while the target was synced. */
 void target_take_news(struct target *target);
 /* For the log: the name of a member. */

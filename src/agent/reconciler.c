@@ -46,10 +46,10 @@ enum { REPAIRS_AT_ONCE = 20 };
 static const uint64_t slice = 10 * MILLISECONDS;
 static const uint64_t repair_pause = 10 * MILLISECONDS; /* between repairs, after those at once */
 static const uint64_t calm = 1000 * MILLISECONDS;
-static const uint64_t credit = 2000 * MILLISECONDS;  /* of debt that nobody has to wait for */
-static const uint64_t held_up = 100 * MILLISECONDS;  /* by others' locks, or a busy machine */
-static const uint64_t suspicious = 5 * MILLISECONDS; /* of waiting: it is not for the loop again */
-enum { SHARE = 4 };                                  /* of our time: a quarter at most */
+static const uint64_t credit = 2000 * MILLISECONDS;     /* of debt that nobody has to wait for */
+static const uint64_t held_up = 100 * MILLISECONDS;     /* by others' locks, or a busy machine */
+static const uint64_t suspicion = 60000 * MILLISECONDS; /* of who was in our way */
+enum { SHARE = 4 };                                     /* of our time: a quarter at most */
 static const uint64_t pause_first = 20 * MILLISECONDS;
 static const uint64_t pause_conflict = 200 * MILLISECONDS;
 static const uint64_t pause_most = 10000 * MILLISECONDS;
@@ -136,7 +136,8 @@ static void charge_sync(struct target *target, const struct sync *sync, uint64_t
 		charge(target, sync->took, now);
 	else if (waited > held_up)
 		charge(target, waited, now);
-	target->is_shared |= sync->drifted || waited > suspicious;
+	if (sync->outcome.held_up)
+		target->suspect = now + suspicion;
 }
 
 /* Nanoseconds for which it has to wait; 0: none. */

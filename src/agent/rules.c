@@ -85,10 +85,11 @@ static int read_whole(struct rules *rules, struct arena *arena, struct observed 
  * What was planned is hardly true any more behind another's transaction, and
  * nobody else shall wait with us for the next.
  */
-static int look_out(const struct rules *rules, struct error *error)
+static int look_out(const struct rules *rules, struct rules_outcome *ret, struct error *error)
 {
-	int r = rules->is_shared ? kernel_await_others(rules->kernel, error) : 0;
+	int r = rules->is_shared ? kernel_await_others(rules->kernel, rules->is_suspect, error) : 0;
 
+	ret->held_up |= r > 0;
 	return r <= 0 ? r
 		      : error_set(error, -EAGAIN, ERROR_CONFLICT,
 				  "somebody else's transactions in the namespace leave no room");
@@ -103,9 +104,11 @@ static int commit(struct rules *rules, struct rules_outcome *ret, struct error *
 	rules->generation = 0;
 	r = kernel_read_counters(rules->kernel, verdicts, error);
 	if (r == 0)
-		r = look_out(rules, error);
-	if (r == 0)
-		r = kernel_monitor_commit(rules->monitor, rules->kernel, verdicts, error);
+		r = look_out(rules, ret, error);
+	if (r < 0)
+		return r;
+	r = kernel_monitor_commit(rules->monitor, rules->kernel, verdicts, error);
+	ret->held_up |= kernel_was_held_up(rules->kernel);
 	if (r < 0)
 		return r;
 	if (verdicts->table_add)

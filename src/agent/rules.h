@@ -24,7 +24,8 @@ struct rules {
 	struct standing *standing; /* what is known to stand */
 	uint32_t generation;       /* that standing is of; 0: it has to be read */
 	int saved_localnet;        /* as the table has it, or had it; -1: not known */
-	bool is_shared;            /* others may change the ruleset, and take their time */
+	bool is_shared;            /* others may change the ruleset, and take their time, */
+	bool is_suspect;           /* and have done so */
 };
 
 /* What came of it, in the arena that it was given. */
@@ -32,6 +33,7 @@ struct rules_outcome {
 	bool committed; /* verdicts, as one transaction */
 	struct verdicts verdicts;
 	unsigned reads; /* of the whole namespace */
+	bool held_up;   /* by others' transactions */
 };
 
 /*

@@ -380,7 +380,12 @@ bool target_is_shared(const struct target *target)
 		if (member->is_able)
 			return true;
 	}
-	return target->is_shared;
+	return target_is_suspect(target);
+}
+
+bool target_is_suspect(const struct target *target)
+{
+	return target->suspect && loop_now(target->agent->loop) < target->suspect;
 }
 
 const char *target_label(const struct target *target)

@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: MIT */
+#include "contention.h"
+
 #include <linux/netlink.h>
 #include <sys/resource.h>
 #include <time.h>
 
 #include "dragoman/kernel/kernel.h"
+#include "kernel_private.h"
 #include "netlink.h"
 
 /*
@@ -24,7 +27,9 @@
  *
  * While it has the mutex it also waits until what earlier transactions of the
  * namespace have removed is freed, ours among them, which takes a grace period
- * of RCU. So one that had to wait says nothing yet, and is followed by another.
+ * of RCU. So one that had to wait says nothing yet, and is followed by another;
+ * and shortly after a commit of ours there is none, as long as nothing is held
+ * against the namespace.
  *
  * Whether it had to is not a matter of time alone, since a thread may be stopped
  * for longer by a busy machine: a mutex is waited for asleep, which counts as a
@@ -33,35 +38,35 @@
 
 enum { PROBES = 4 };
 
-static const uint64_t quick = 2000000; /* nanoseconds, of the clock */
-static const uint64_t spun = 500000;   /* and of the processor */
-
-struct moment {
-	uint64_t clock, processor;
-	long sleeps;
-};
+#define MILLISECONDS UINT64_C(1000000)
+static const uint64_t quick = 2 * MILLISECONDS;  /* of the clock */
+static const uint64_t spun = MILLISECONDS / 2;   /* of the processor */
+static const uint64_t freed = 50 * MILLISECONDS; /* what we have removed, most of the time */
 
 static uint64_t nanoseconds(clockid_t clock)
 {
 	struct timespec now = {0};
 
 	(void)clock_gettime(clock, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+	return (uint64_t)now.tv_sec * 1000 * MILLISECONDS + (uint64_t)now.tv_nsec;
 }
 
-static struct moment now(void)
+static long sleeps(void)
 {
 	struct rusage usage = {0};
 
 	(void)getrusage(RUSAGE_THREAD, &usage);
-	return (struct moment){nanoseconds(CLOCK_MONOTONIC), nanoseconds(CLOCK_THREAD_CPUTIME_ID),
-			       usage.ru_nvcsw};
+	return usage.ru_nvcsw;
 }
 
-static bool had_to_wait(const struct moment *before, const struct moment *after)
+struct moment moment_now(void)
 {
-	return after->clock - before->clock > quick &&
-	       (after->sleeps != before->sleeps || after->processor - before->processor > spun);
+	return (struct moment){nanoseconds(CLOCK_MONOTONIC), sleeps()};
+}
+
+bool moment_slept_since(const struct moment *before, uint64_t longer)
+{
+	return nanoseconds(CLOCK_MONOTONIC) - before->clock > longer && sleeps() != before->sleeps;
 }
 
 static int open_inside(void *user, struct error *error)
@@ -73,22 +78,27 @@ static int open_inside(void *user, struct error *error)
 static int probe(const struct netns *netns, struct error *error)
 {
 	struct netlink netlink = {0};
-	struct moment before, after;
+	struct moment before;
+	uint64_t used;
 	int r = netns_call(netns, open_inside, &netlink, error);
 
 	if (r < 0)
 		return r;
-	before = now();
+	before = moment_now();
+	used = nanoseconds(CLOCK_THREAD_CPUTIME_ID);
 	netlink_close(&netlink);
-	after = now();
-	return had_to_wait(&before, &after);
+	return moment_slept_since(&before, quick) ||
+	       nanoseconds(CLOCK_THREAD_CPUTIME_ID) - used > spun;
 }
 
-int kernel_await_others(const struct kernel *kernel, struct error *error)
+int kernel_await_others(const struct kernel *kernel, bool suspect, struct error *error)
 {
 	CLEANUP(netns_done) struct netns netns = NETNS_NONE;
-	int r = kernel_netns(kernel, &netns, error);
+	int r;
 
+	if (!suspect && nanoseconds(CLOCK_MONOTONIC) - kernel_committed(kernel) < freed)
+		return 0;
+	r = kernel_netns(kernel, &netns, error);
 	for (unsigned i = 0; i < PROBES; i++) {
 		if (r == 0)
 			r = probe(&netns, error);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "attr.h"
+#include "contention.h"
 #include "decode.h"
 #include "dragoman/base/text.h"
 #include "element.h"
@@ -57,11 +58,15 @@
 
 enum { READ_TRIES = 32, ASK_SIZE = 512 };
 
+static const uint64_t held_up = 5000000; /* nanoseconds of sleep that are no accident */
+
 struct kernel {
 	struct netlink nfnl;
 	struct netlink route;
 	int localnet;        /* descriptor of the sysctl */
 	uint32_t generation; /* that the last commit made; 0: not known */
+	uint64_t committed;  /* when a batch was last sent; 0: never */
+	bool held_up;        /* the last commit, by another's */
 };
 
 static int open_inside(void *user, struct error *error)
@@ -121,6 +126,16 @@ int kernel_netns(const struct kernel *kernel, struct netns *ret, struct error *e
 uint32_t kernel_generation(const struct kernel *kernel)
 {
 	return kernel->generation;
+}
+
+uint64_t kernel_committed(const struct kernel *kernel)
+{
+	return kernel->committed;
+}
+
+bool kernel_was_held_up(const struct kernel *kernel)
+{
+	return kernel->held_up;
 }
 
 void kernel_ports(const struct kernel *kernel, uint32_t *ret_nfnl, uint32_t *ret_route)
@@ -412,13 +427,17 @@ static int commit_batch(struct kernel *kernel, const struct verdicts *verdicts, 
 	CLEANUP(batch_done) struct batch batch = {0};
 	struct netlink_refusal refusal;
 	uint32_t last_seq, generation = 0;
+	struct moment before;
 	int r = encode_verdicts(&batch, verdicts, &last_seq);
 
 	if (r < 0)
 		return error_no_memory(error);
 	batch_echo(&batch);
+	before = moment_now();
+	kernel->committed = before.clock;
 	r = netlink_send_batch(&kernel->nfnl, batch.data, batch.length, last_seq, batch.messages,
 			       take_generation, &generation, &refusal);
+	kernel->held_up |= moment_slept_since(&before, held_up);
 	if (r == 0) {
 		kernel->generation = generation;
 		return 0;
@@ -523,6 +542,7 @@ int kernel_commit(struct kernel *kernel, const struct verdicts *verdicts, struct
 	bool leaving = verdicts->table_remove && !verdicts->table_add;
 	int r = 0;
 
+	kernel->held_up = false;
 	kernel->generation = verdicts_have_batch(verdicts) ? 0 : verdicts->generation;
 	if (leaving)
 		r = commit_beside(kernel, verdicts, error);
