@@ -58,7 +58,7 @@
 
 enum { READ_TRIES = 32, ASK_SIZE = 512 };
 
-static const uint64_t held_up = 5000000; /* nanoseconds of sleep that are no accident */
+static const uint64_t held_up = 20000000; /* nanoseconds of sleep that are no accident */
 
 struct kernel {
 	struct netlink nfnl;
@@ -422,6 +422,13 @@ static int explain_refusal(const struct batch *batch, const struct netlink_refus
 			 refusal->text, refusal->text[0] ? ")" : "");
 }
 
+/* Elements alone: nothing in it has the kernel wait for anything but the lock. */
+static bool is_plain(const struct verdicts *verdicts)
+{
+	return !verdicts->table_add && !verdicts->table_remove && verdicts->chain_count == 0 &&
+	       verdicts->set_count == 0;
+}
+
 static int commit_batch(struct kernel *kernel, const struct verdicts *verdicts, struct error *error)
 {
 	CLEANUP(batch_done) struct batch batch = {0};
@@ -437,7 +444,7 @@ static int commit_batch(struct kernel *kernel, const struct verdicts *verdicts, 
 	kernel->committed = before.clock;
 	r = netlink_send_batch(&kernel->nfnl, batch.data, batch.length, last_seq, batch.messages,
 			       take_generation, &generation, &refusal);
-	kernel->held_up |= moment_slept_since(&before, held_up);
+	kernel->held_up |= is_plain(verdicts) && moment_slept_since(&before, held_up);
 	if (r == 0) {
 		kernel->generation = generation;
 		return 0;
