@@ -31,12 +31,12 @@ static size_t aligned(size_t length)
  * It is zeroed, since older libmnl leaves the padding behind an attribute as it
  * is, and what goes to the kernel shall hold nothing of this process's memory.
  */
-static bool make_room(struct batch *batch)
+static bool make_room(struct batch *batch, size_t room)
 {
 	size_t before = batch->capacity;
 
 	if (!batch->failed &&
-	    array_reserve(&batch->data, &batch->capacity, batch->length, BATCH_ROOM, 1) < 0)
+	    array_reserve(&batch->data, &batch->capacity, batch->length, room, 1) < 0)
 		batch->failed = true;
 	if (batch->capacity > before)
 		memset(batch->data + before, 0, batch->capacity - before);
@@ -50,7 +50,7 @@ static struct nlmsghdr *append(struct batch *batch, uint16_t type, uint16_t flag
 	struct nlmsghdr *message;
 	struct nfgenmsg *header;
 
-	if (!make_room(batch))
+	if (!make_room(batch, BATCH_ROOM))
 		return NULL;
 	message = mnl_nlmsg_put_header(batch->data + batch->length);
 	message->nlmsg_type = type;
@@ -85,6 +85,13 @@ void batch_begin(struct batch *batch, uint32_t generation)
 struct nlmsghdr *batch_open(struct batch *batch, uint16_t type, uint16_t flags)
 {
 	return append(batch, (uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | type), flags, NFPROTO_INET, 0);
+}
+
+struct nlmsghdr *batch_extend(struct batch *batch, const struct nlmsghdr *message, size_t room)
+{
+	if (!make_room(batch, message->nlmsg_len + room))
+		return NULL;
+	return (struct nlmsghdr *)(void *)(batch->data + batch->length);
 }
 
 uint32_t batch_end(struct batch *batch)

@@ -22,8 +22,8 @@ struct batch {
 	bool failed; /* out of memory: latched */
 };
 
-/* Room that each message has: more than an attribute can hold. */
-enum { BATCH_ROOM = 80 * 1024 };
+/* Room that each message has to begin with: more than any object of ours needs, but lists. */
+enum { BATCH_ROOM = 8 * 1024 };
 
 void batch_done(struct batch *batch);
 
@@ -36,6 +36,13 @@ void batch_begin(struct batch *batch, uint32_t generation);
  * exhausted; the batch is then failed.
  */
 struct nlmsghdr *batch_open(struct batch *batch, uint16_t type, uint16_t flags);
+
+/*
+ * The open message, which has `room` bytes behind what is in it from then on; it
+ * may have moved, and whatever pointed into it is to be found again. NULL as
+ * above.
+ */
+struct nlmsghdr *batch_extend(struct batch *batch, const struct nlmsghdr *message, size_t room);
 
 /* Whether there is nothing yet but its begin. */
 bool batch_is_empty(const struct batch *batch);

@@ -39,6 +39,8 @@ enum {
 	/* Of the first message of a batch, which the kernel may have to send back (batch_echo()).
 	 */
 	ELEMENTS_FIRST = 2 * 1024,
+	/* Of one element, with all that can be in it. */
+	ELEMENT_ROOM = 512,
 };
 
 enum { NEW = NLM_F_CREATE | NLM_F_EXCL };
@@ -192,15 +194,15 @@ struct elements {
 	enum set_kind set;
 	uint16_t type, flags;
 	struct nlmsghdr *message;
-	struct nlattr *list;
-	ptrdiff_t limit; /* of the list, in bytes */
+	size_t list;  /* where it begins in the message */
+	size_t limit; /* of the list, in bytes */
 };
 
 static void elements_close(struct elements *elements)
 {
 	if (!elements->message)
 		return;
-	mnl_attr_nest_end(elements->message, elements->list);
+	mnl_attr_nest_end(elements->message, (void *)((char *)elements->message + elements->list));
 	batch_close(elements->batch, elements->message);
 	elements->message = NULL;
 }
@@ -208,20 +210,21 @@ static void elements_close(struct elements *elements)
 /* Room for one more element; false when memory is exhausted. */
 static bool elements_room(struct elements *elements)
 {
-	if (elements->message) {
-		const char *end = mnl_nlmsg_get_payload_tail(elements->message);
+	struct nlattr *list;
 
-		if (end - (const char *)elements->list < elements->limit)
-			return true;
-		elements_close(elements);
+	if (elements->message && elements->message->nlmsg_len - elements->list < elements->limit) {
+		elements->message = batch_extend(elements->batch, elements->message, ELEMENT_ROOM);
+		return elements->message;
 	}
+	elements_close(elements);
 	elements->limit = batch_is_empty(elements->batch) ? ELEMENTS_FIRST : ELEMENTS_MAX;
 	elements->message = batch_open(elements->batch, elements->type, elements->flags);
 	if (!elements->message)
 		return false;
 	mnl_attr_put_strz(elements->message, NFTA_SET_ELEM_LIST_TABLE, SCHEMA_TABLE);
 	mnl_attr_put_strz(elements->message, NFTA_SET_ELEM_LIST_SET, set_name(elements->set));
-	elements->list = mnl_attr_nest_start(elements->message, NFTA_SET_ELEM_LIST_ELEMENTS);
+	list = mnl_attr_nest_start(elements->message, NFTA_SET_ELEM_LIST_ELEMENTS);
+	elements->list = (size_t)((char *)list - (char *)elements->message);
 	return true;
 }
 

@@ -37,8 +37,13 @@
  * The kernel fills at most 32 KiB a message when it dumps. Behind what was
  * received there are zeros, for libraries that take it on trust that a string
  * ends.
+ *
+ * Buffers for it are on the stack where they can be: one of this size that comes
+ * from the heap and goes back has the C library give its pages back to the
+ * kernel, and take them anew the next time, which costs as much as a change of
+ * the rules does.
  */
-enum { RECEIVE_SIZE = 64 * 1024, RECEIVE_ZEROS = 8 };
+enum { RECEIVE_ZEROS = 8, RECEIVE_SIZE = NETLINK_RECEIVE_SIZE - RECEIVE_ZEROS };
 
 /* What an acknowledgement takes of a receive buffer, with the kernel's own overhead. */
 enum { ACK_SIZE = 1024 };
@@ -95,6 +100,7 @@ int netlink_reopen(struct netlink *netlink, struct error *error)
 		return fail_open("open", error);
 	netlink_close(netlink);
 	netlink->socket = fresh;
+	netlink->send_room = netlink->receive_room = 0;
 	if (mnl_socket_bind(fresh, 0, (pid_t)netlink->port) < 0 &&
 	    mnl_socket_bind(fresh, 0, MNL_SOCKET_AUTOPID) < 0)
 		r = fail_open("bind", error);
@@ -213,11 +219,13 @@ int netlink_start(struct netlink *netlink, struct nlmsghdr *request,
 		.what = question->what,
 		.function = question->function,
 		.user = question->user,
-		.buffer = malloc(RECEIVE_SIZE + RECEIVE_ZEROS),
+		.buffer = question->buffer,
 		.seq = ++netlink->seq,
 		.port = netlink->port,
 		.dump = (request->nlmsg_flags & NLM_F_DUMP) == NLM_F_DUMP,
 	};
+	if (!question->buffer)
+		question->buffer = question->owned = malloc(NETLINK_RECEIVE_SIZE);
 	if (!question->buffer)
 		return error_no_memory(error);
 	request->nlmsg_seq = question->seq;
@@ -248,13 +256,16 @@ int netlink_take(struct netlink *netlink, struct netlink_question *question, str
 
 void netlink_question_done(struct netlink_question *question)
 {
-	free(TAKE(question->buffer));
+	free(TAKE(question->owned));
+	question->buffer = NULL;
 }
 
 int netlink_ask(struct netlink *netlink, struct nlmsghdr *request, const char *what,
 		netlink_function *function, void *user, struct error *error)
 {
-	struct netlink_question question = {.what = what, .function = function, .user = user};
+	alignas(struct nlmsghdr) char buffer[NETLINK_RECEIVE_SIZE];
+	struct netlink_question question = {
+		.what = what, .function = function, .user = user, .buffer = buffer};
 	int r = netlink_start(netlink, request, &question, error);
 
 	if (r < 0)
@@ -265,19 +276,28 @@ int netlink_ask(struct netlink *netlink, struct nlmsghdr *request, const char *w
 	return r;
 }
 
-/* Makes room; a value that is refused leaves what there is, and EMSGSIZE or ENOBUFS say so. */
-static void reserve_buffer(struct netlink *netlink, int forced, int plain, size_t wanted)
+/*
+ * Makes room, where *room is not known to be enough; a value that is refused
+ * leaves what there is, and EMSGSIZE or ENOBUFS say so.
+ */
+static void reserve_buffer(const struct netlink *netlink, int forced, int plain, size_t wanted,
+			   size_t *room)
 {
 	int fd = mnl_socket_get_fd(netlink->socket);
 	int size = wanted > INT32_MAX / 2 ? INT32_MAX / 2 : (int)wanted;
 	int present = 0;
 	socklen_t length = sizeof(present);
 
-	/* The kernel doubles what is asked for, and reports the doubled size. */
-	if (getsockopt(fd, SOL_SOCKET, plain, &present, &length) == 0 && present / 2 >= size)
+	if (*room >= wanted)
 		return;
-	if (setsockopt(fd, SOL_SOCKET, forced, &size, sizeof(size)) < 0)
-		(void)setsockopt(fd, SOL_SOCKET, plain, &size, sizeof(size));
+	/* The kernel doubles what is asked for, and reports the doubled size. */
+	if (getsockopt(fd, SOL_SOCKET, plain, &present, &length) < 0 || present / 2 < size) {
+		if (setsockopt(fd, SOL_SOCKET, forced, &size, sizeof(size)) < 0)
+			(void)setsockopt(fd, SOL_SOCKET, plain, &size, sizeof(size));
+		present = 0;
+		(void)getsockopt(fd, SOL_SOCKET, plain, &present, &length);
+	}
+	*room = present > 0 ? (size_t)present / 2 : 0;
 }
 
 /* What came back for a batch. */
@@ -331,14 +351,12 @@ static void collect_answers(struct netlink *netlink, char *buffer, netlink_funct
 int netlink_send_all(struct netlink *netlink, const void *messages, size_t length, size_t answers,
 		     netlink_function *function, void *user)
 {
-	CLEANUP(memory_free) char *buffer = malloc(RECEIVE_SIZE);
+	alignas(struct nlmsghdr) char buffer[RECEIVE_SIZE];
 
-	if (!buffer)
-		return -ENOMEM;
 	if (netlink->stuck)
 		return -EBUSY;
-	reserve_buffer(netlink, SO_SNDBUFFORCE, SO_SNDBUF, length + 4096);
-	reserve_buffer(netlink, SO_RCVBUFFORCE, SO_RCVBUF, answers);
+	reserve_buffer(netlink, SO_SNDBUFFORCE, SO_SNDBUF, length + 4096, &netlink->send_room);
+	reserve_buffer(netlink, SO_RCVBUFFORCE, SO_RCVBUF, answers, &netlink->receive_room);
 	while (mnl_socket_sendto(netlink->socket, messages, length) < 0) {
 		if (errno != EINTR)
 			return -errno;

@@ -26,7 +26,8 @@ struct netlink {
 	uint32_t seq;
 	uint32_t port;
 	int bus;
-	bool stuck; /* in a dump that the kernel does not go on with */
+	size_t send_room, receive_room; /* that its buffers are known to have */
+	bool stuck;                     /* in a dump that the kernel does not go on with */
 };
 
 /*
@@ -69,16 +70,19 @@ int netlink_ask(struct netlink *netlink, struct nlmsghdr *request, const char *w
 /*
  * The same in steps, a datagram each: netlink_start() sends the request, and
  * each netlink_take() waits for a datagram and hands its messages to function.
- * Set what, function and user before; the rest is not for others. No other
+ * Set what, function and user before, and buffer, where there is one of
+ * NETLINK_RECEIVE_SIZE bytes to borrow; the rest is not for others. No other
  * question goes over the socket meanwhile. What the kernel does for a step of
  * a dump it does within the call: it fills a datagram of 32 KiB at most, or
  * gets to the end of what it dumps.
  */
+enum { NETLINK_RECEIVE_SIZE = 64 * 1024 + 8 };
+
 struct netlink_question {
 	const char *what;
 	netlink_function *function;
 	void *user;
-	char *buffer;
+	char *buffer, *owned;
 	uint32_t seq, port;
 	bool dump;
 	bool done;
