@@ -167,7 +167,7 @@ struct sync {
 	struct rules_outcome outcome;
 	int code;
 	struct error error;
-	uint64_t took, used; /* nanoseconds; and of a processor's time */
+	uint64_t took; /* nanoseconds */
 
 	struct work *work; /* beside the loop; or NULL */
 	LIST_ENTRY(sync) of_agent;

@@ -25,7 +25,9 @@ int backend_fill(struct arena *arena, const struct agent *agent, const struct ba
 					.mode = RULESET_KEEP};
 	if (!backend->subscription->known)
 		return 0;
-	if (backend_select(arena, agent, backend, &selection) < 0 ||
+	if (service_endpoints(arena, backend->subscription->service, &backend->descriptor->tags,
+			      backend->descriptor->listen.protocol, agent->options.admission,
+			      &selection) < 0 ||
 	    ruleset_service_fill(arena, &selection, ret) < 0)
 		return -ENOMEM;
 	ret->mode = selection.endpoint_count == 0 && agent->options.hold_when_empty ? RULESET_HOLD

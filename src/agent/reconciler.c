@@ -130,12 +130,8 @@ static void charge(struct target *target, uint64_t cost, uint64_t now)
 /* What a namespace wants is ours to pay, however long that takes; waiting for it is not. */
 static void charge_sync(struct target *target, const struct sync *sync, uint64_t now)
 {
-	uint64_t waited = sync->took > sync->used ? sync->took - sync->used : 0;
-
-	if (sync->drifted || sync->disturbed || sync->overtaken)
+	if (sync->drifted || sync->disturbed || sync->overtaken || sync->outcome.held_up)
 		charge(target, sync->took, now);
-	else if (waited > held_up)
-		charge(target, waited, now);
 	if (sync->outcome.held_up)
 		target->suspect = now + suspicion;
 }

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
-#include <time.h>
 
 #include "agent_private.h"
 #include "dragoman/base/log.h"
@@ -150,19 +148,11 @@ static void give_marks_back(struct target *target, const struct sync *sync)
 		target->since = sync->since;
 }
 
-static uint64_t processor_time(void)
-{
-	struct timespec used = {0};
-
-	(void)clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
-	return (uint64_t)used.tv_sec * 1000000000 + (uint64_t)used.tv_nsec;
-}
-
 /* On whatever thread. */
 static void run(void *user)
 {
 	struct sync *sync = user;
-	uint64_t began = loop_now(sync->agent->loop), used = processor_time();
+	uint64_t began = loop_now(sync->agent->loop);
 
 	if (sync->part)
 		sync->code = rules_sync_part(sync->rules, sync->arena, &sync->desired,
@@ -170,7 +160,6 @@ static void run(void *user)
 	else
 		sync->code = rules_sync_whole(sync->rules, sync->arena, &sync->desired,
 					      &sync->outcome, &sync->error);
-	sync->used = processor_time() - used;
 	sync->took = loop_now(sync->agent->loop) - began;
 }
 

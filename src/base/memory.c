@@ -70,6 +70,19 @@ int array_reserve(void *array, size_t *capacity, size_t count, size_t more, size
 	return 0;
 }
 
+void sort_unless_sorted(void *items, size_t count, size_t size,
+			int (*compare)(const void *, const void *))
+{
+	const char *item = items;
+
+	for (size_t i = 1; i < count; i++, item += size) {
+		if (compare(item, item + size) <= 0)
+			continue;
+		qsort(items, count, size, compare);
+		return;
+	}
+}
+
 struct arena *arena_new(void)
 {
 	struct arena *arena = calloc(1, sizeof(*arena));

@@ -89,12 +89,16 @@ static char *full_key(const struct request *request, const struct leaf *leaf)
 }
 
 /* Puts a reason into the outcome. Returns 0 or -ENOMEM. */
-static int skip(struct arena *arena, struct outcome *outcome, const char *what, const char *which)
+static int skip(const struct request *request, struct outcome *outcome, const char *what,
+		const char *which)
 {
 	char reason[DOCUMENT_REASON_MAX];
 
+	outcome->reason = "";
+	if (request->bare)
+		return 0;
 	(void)text_format(reason, sizeof(reason), "%s%s", what, which);
-	outcome->reason = arena_text(arena, reason, strlen(reason));
+	outcome->reason = arena_text(request->arena, reason, strlen(reason));
 	return outcome->reason ? 0 : -ENOMEM;
 }
 
@@ -105,14 +109,14 @@ static int judge(const struct request *request, struct outcome *outcome)
 	const char *tag;
 
 	if (leaf->has_proto && proto_suits(leaf_proto(leaf), request->protocol, reason) < 0)
-		return skip(request->arena, outcome, reason, "");
+		return skip(request, outcome, reason, "");
 	if (leaf->has_reason) {
 		outcome->is_unusable = true;
-		return skip(request->arena, outcome, leaf_reason(leaf), "");
+		return skip(request, outcome, leaf_reason(leaf), "");
 	}
 	tag = missing_tag(request->tags, leaf);
 	if (tag)
-		return skip(request->arena, outcome, "lacks tag ", tag);
+		return skip(request, outcome, "lacks tag ", tag);
 	outcome->reason = admission_refuses(request->admission, &leaf->endpoint);
 	outcome->is_unusable = outcome->reason;
 	return 0;
@@ -146,15 +150,15 @@ static int skip_repeated(const struct request *request, struct outcome *outcomes
 	}
 	if (found == 0)
 		return 0;
-	qsort(sorted, found, sizeof(struct outcome *), compare_endpoints);
+	sort_unless_sorted(sorted, found, sizeof(struct outcome *), compare_endpoints);
 	for (size_t i = 1, first = 0; i < found; i++) {
 		if (endpoint_compare(&sorted[first]->leaf->endpoint, &sorted[i]->leaf->endpoint)) {
 			first = i;
 			continue;
 		}
 		if (i == first + 1)
-			key = full_key(request, sorted[first]->leaf);
-		if (!key || skip(request->arena, sorted[i], "same endpoint as ", key) < 0)
+			key = request->bare ? "" : full_key(request, sorted[first]->leaf);
+		if (!key || skip(request, sorted[i], "same endpoint as ", key) < 0)
 			return -ENOMEM;
 	}
 	return 0;
@@ -195,6 +199,17 @@ static int unpack_tags(struct arena *arena, const struct leaf *leaf, struct tags
 	return 0;
 }
 
+static void keep_endpoints(const struct outcome *outcomes, size_t count, struct selection *ret)
+{
+	for (size_t i = 0; i < count; i++) {
+		const struct leaf *leaf = outcomes[i].leaf;
+
+		if (!outcomes[i].reason)
+			ret->endpoints[ret->endpoint_count++] = (struct candidate){
+				.endpoint = leaf->endpoint, .weight = leaf->weight};
+	}
+}
+
 static int tell_apart(const struct request *request, const struct outcome *outcomes, size_t count,
 		      struct selection *ret)
 {
@@ -232,6 +247,10 @@ static int select_all(const struct request *request, struct outcome *outcomes,
 		return r;
 	found = skip_beyond_limit(outcomes, count);
 	ret->endpoints = arena_array(request->arena, found, sizeof(*ret->endpoints));
+	if (request->bare && ret->endpoints) {
+		keep_endpoints(outcomes, count, ret);
+		return 0;
+	}
 	ret->skipped = arena_array(request->arena, count - found, sizeof(*ret->skipped));
 	if (!ret->endpoints || !ret->skipped)
 		return -ENOMEM;

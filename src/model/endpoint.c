@@ -11,6 +11,7 @@
 
 #include <arpa/inet.h>
 #include <assert.h>
+#include <endian.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
@@ -56,15 +57,29 @@ int listen_compare(const struct listen *a, const struct listen *b)
 	return 0;
 }
 
+/* Half of an address, as a number that compares as its bytes do. */
+static uint64_t half(const uint8_t *address)
+{
+	uint64_t number;
+
+	memcpy(&number, address, sizeof(number));
+	return be64toh(number);
+}
+
 int endpoint_compare(const struct endpoint *a, const struct endpoint *b)
 {
-	int order;
+	uint64_t x, y;
 
 	if (a->family != b->family)
 		return a->family < b->family ? -1 : 1;
-	order = memcmp(a->address, b->address, sizeof(a->address));
-	if (order)
-		return order;
+	x = half(a->address);
+	y = half(b->address);
+	if (x == y) {
+		x = half(a->address + sizeof(x));
+		y = half(b->address + sizeof(y));
+	}
+	if (x != y)
+		return x < y ? -1 : 1;
 	return (a->port > b->port) - (a->port < b->port);
 }
 

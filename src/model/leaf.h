@@ -56,6 +56,7 @@ struct request {
 	const struct tags *tags;
 	enum protocol protocol;
 	const struct admission *admission;
+	bool bare; /* endpoints and weights, and nothing about them */
 };
 
 /*

@@ -115,7 +115,7 @@ static int fill_family(struct arena *arena, const struct selection *selection, u
 		else
 			drained[drained_count++] = candidate->endpoint;
 	}
-	qsort(shares, count, sizeof(*shares), compare_shares);
+	sort_unless_sorted(shares, count, sizeof(*shares), compare_shares);
 	divide_by_common_divisor(shares, count);
 	scale_down(shares, count);
 	/* Rounding down may have made them alike. */

@@ -251,8 +251,9 @@ void service_unusable(const struct service *service, const struct admission *adm
 	}
 }
 
-int service_select(struct arena *arena, const struct service *service, const struct tags *tags,
-		   enum protocol protocol, const struct admission *admission, struct selection *ret)
+static int select_from(const struct service *service, bool bare, struct arena *arena,
+		       const struct tags *tags, enum protocol protocol,
+		       const struct admission *admission, struct selection *ret)
 {
 	const struct request request = {
 		.arena = arena,
@@ -260,7 +261,21 @@ int service_select(struct arena *arena, const struct service *service, const str
 		.tags = tags,
 		.protocol = protocol,
 		.admission = admission,
+		.bare = bare,
 	};
 
 	return leaves_select(&request, service->leaves, service->count, ret);
+}
+
+int service_select(struct arena *arena, const struct service *service, const struct tags *tags,
+		   enum protocol protocol, const struct admission *admission, struct selection *ret)
+{
+	return select_from(service, false, arena, tags, protocol, admission, ret);
+}
+
+int service_endpoints(struct arena *arena, const struct service *service, const struct tags *tags,
+		      enum protocol protocol, const struct admission *admission,
+		      struct selection *ret)
+{
+	return select_from(service, true, arena, tags, protocol, admission, ret);
 }

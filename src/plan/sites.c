@@ -53,8 +53,7 @@ static void *sorted(struct arena *arena, const void *items, size_t count, size_t
 		return NULL;
 	for (size_t i = 0; i < count; i++)
 		index[i] = (const char *)items + i * size;
-	if (count)
-		qsort(index, count, sizeof(*index), compare);
+	sort_unless_sorted(index, count, sizeof(*index), compare);
 	return index;
 }
 

@@ -125,10 +125,12 @@ static void assign(struct planner *planner, const struct site *site)
 	}
 	for (size_t i = 0; i < site->endpoint_count; i++) {
 		const struct observed_endpoint *element = site->endpoints[i];
-		const struct share *share = share_find(site, &element->endpoint);
+		const struct share *share;
 
-		if (element->slot < site->slots || !share ||
-		    planner->remaining[share - site->shares] == 0)
+		if (element->slot < site->slots)
+			continue;
+		share = share_find(site, &element->endpoint);
+		if (!share || planner->remaining[share - site->shares] == 0)
 			continue;
 		hole = next_hole(planner, hole);
 		(void)take_seat(planner, site, hole, element);

@@ -49,6 +49,13 @@ void fd_close(int *fd);
 int array_reserve(void *array, size_t *capacity, size_t count, size_t more, size_t size);
 
 /*
+ * qsort(3), but for items that are in order already it is one look at them:
+ * glibc's takes memory as large as the array, whatever it finds.
+ */
+void sort_unless_sorted(void *items, size_t count, size_t size,
+			int (*compare)(const void *, const void *));
+
+/*
  * An arena: memory that is handed out in order and freed all at once.
  * Not thread-safe; single blocks are never freed.
  */

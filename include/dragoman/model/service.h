@@ -63,4 +63,12 @@ int service_select(struct arena *arena, const struct service *service, const str
 		   enum protocol protocol, const struct admission *admission,
 		   struct selection *ret);
 
+/*
+ * The same for who plans rules: the endpoints and their weights, without keys,
+ * tags and what was skipped, which cost more than all the rest.
+ */
+int service_endpoints(struct arena *arena, const struct service *service, const struct tags *tags,
+		      enum protocol protocol, const struct admission *admission,
+		      struct selection *ret);
+
 #endif
