@@ -209,6 +209,45 @@ static void test_counter_that_moves_is_read_where_it_is_not_known(void **state)
 	assert_in_range(kept[1], 40, 160);
 }
 
+/* More than one question, of both families, beside elements of somebody else. */
+static void test_endpoints_that_are_known_are_counted_by_their_keys(void **state)
+{
+	CLEANUP(standing_freep) struct standing *standing = standing_new();
+	struct lab *lab = *state;
+	struct ruleset desired = lab_service(lab, FAMILY_IPV4, 40);
+	struct ruleset ipv6 = lab_service(lab, FAMILY_IPV6, 3);
+	struct ruleset_service *service = &desired.services[0];
+	struct observed_endpoint *known;
+	size_t count;
+
+	service->listen.protocol = PROTOCOL_UDP;
+	service->shares[FAMILY_IPV6] = ipv6.services[0].shares[FAMILY_IPV6];
+	service->share_count[FAMILY_IPV6] = 3;
+	lab_run("ip addr add 10.0.0.254/24 dev d0");
+	lab_sync(lab, &desired);
+	assert_int_equal(standing_take(standing, &lab->observed), 0);
+	assert_int_equal(standing_endpoints(standing, lab->arena, &known, &count), 0);
+	assert_int_equal(count, 43);
+	lab_run("nft add element inet dragoman endpoints4 "
+		"'{ 127.0.0.1 . tcp . 9 . 0 : 10.0.0.9 . 9 }'");
+	knock(80, 300);
+	assert_int_equal(kernel_read_endpoints(lab->kernel, known, count, &lab->error), 0);
+	lab_read(lab);
+	for (size_t i = 0; i < count; i++)
+		assert_int_equal(known[i].packets, packets_of(&lab->observed, &known[i].endpoint));
+	assert_int_equal(count_packets(&lab->observed), 300);
+	/* One that is gone, or another in its place, is not taken for it. */
+	known[20].endpoint.port++;
+	assert_int_equal(kernel_read_endpoints(lab->kernel, known, count, &lab->error), -EAGAIN);
+	known[20].endpoint.port--;
+	known[20].slot = 41;
+	assert_int_equal(kernel_read_endpoints(lab->kernel, known, count, &lab->error), -EAGAIN);
+	assert_int_equal(lab->error.class, ERROR_CONFLICT);
+	lab_run("nft delete table inet dragoman");
+	assert_int_equal(kernel_read_endpoints(lab->kernel, known, 1, &lab->error), -EAGAIN);
+	assert_int_equal(kernel_read_endpoints(lab->kernel, known, 0, &lab->error), 0);
+}
+
 static void test_counter_of_another_generation_is_a_conflict(void **state)
 {
 	CLEANUP(standing_freep) struct standing *standing = standing_new();
@@ -419,6 +458,7 @@ int main(void)
 		lab_test(test_useless_routes_of_ours_are_removed),
 		lab_test(test_counters_count_and_survive_a_move_and_a_rebuild),
 		lab_test(test_counter_that_moves_is_read_where_it_is_not_known),
+		lab_test(test_endpoints_that_are_known_are_counted_by_their_keys),
 		lab_test(test_counter_of_another_generation_is_a_conflict),
 		lab_test(test_commit_after_another_is_a_conflict),
 		lab_test(test_flush_removes_the_table_last),

@@ -48,8 +48,9 @@ struct backend {
 	struct target *target;
 	const struct descriptor *descriptor;
 	struct subscription *subscription;
-	bool dirty;         /* among its target's dirty ones */
-	bool had_endpoints; /* at the last plan, with weights of 0 */
+	bool dirty;           /* among its target's dirty ones */
+	bool had_endpoints;   /* at the last plan, with weights of 0 */
+	uint64_t connections; /* when they were last counted */
 };
 
 enum member_note {
@@ -100,7 +101,6 @@ struct target {
 	struct sync *sync;       /* under way; or NULL */
 	struct kernel_news news; /* that came in meanwhile */
 	uint64_t suspect;        /* until when: others have had a hand in the ruleset */
-	struct kernel *reader;   /* for who asks while the rules are the sync's; or NULL */
 
 	/* What is to be done; see reconciler.c. */
 	TAILQ_ENTRY(target) of_dirty, of_stale;
@@ -280,7 +280,6 @@ void syncs_done(struct agent *agent);
 
 /* closer.c: closes it when the kernel likes; NULL is fine. Waits for what is under way. */
 void closer_rules(struct agent *agent, struct rules *rules);
-void closer_kernel(struct agent *agent, struct kernel *kernel);
 void closer_flows(struct agent *agent, struct flows *flows);
 void closer_done(struct agent *agent);
 
@@ -305,9 +304,11 @@ void sweeper_done(struct agent *agent);
 /* status.c: the kernel's counters at one moment. */
 struct snapshot {
 	struct arena *arena;
-	struct observed observed;
+	bool is_known;                      /* else nothing of what follows is */
+	struct observed_endpoint *elements; /* by port, then by endpoint */
+	size_t count;
 };
-void snapshot_take(struct target *target, struct snapshot *ret);
+void snapshot_take(const struct target *target, struct snapshot *ret);
 void snapshot_done(struct snapshot *snapshot);
 /* Of one port; of one of its endpoints where endpoint is not NULL. */
 uint64_t snapshot_connections(const struct snapshot *snapshot, const struct listen *listen,

@@ -54,11 +54,6 @@ static void close_rules(void *what)
 	rules_close(what);
 }
 
-static void close_kernel(void *what)
-{
-	kernel_close(what);
-}
-
 static void close_flows(void *what)
 {
 	flows_close(what);
@@ -70,12 +65,6 @@ void closer_rules(struct agent *agent, struct rules *rules)
 		return;
 	kernel_monitor_mute(rules->monitor);
 	close_beside(agent, close_rules, rules);
-}
-
-void closer_kernel(struct agent *agent, struct kernel *kernel)
-{
-	if (kernel)
-		close_beside(agent, close_kernel, kernel);
 }
 
 void closer_flows(struct agent *agent, struct flows *flows)

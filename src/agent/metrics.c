@@ -126,17 +126,20 @@ static void put_errors(struct text *out, const struct metrics *metrics)
 }
 
 /* Adds, for each subscription, what its backends of one target have seen. */
-static void add_connections(struct target *target, uint64_t *sums)
+static void add_connections(const struct target *target, uint64_t *sums)
 {
 	const struct agent *agent = target->agent;
 	struct snapshot snapshot;
 
 	snapshot_take(target, &snapshot);
 	for (size_t i = 0; i < target->backend_count; i++) {
-		const struct backend *backend = &target->backends[i];
+		struct backend *backend = &target->backends[i];
 		size_t at = subscription_position(agent, backend->subscription);
 
-		sums[at] += snapshot_connections(&snapshot, &backend->descriptor->listen, NULL);
+		if (snapshot.is_known)
+			backend->connections = snapshot_connections(
+				&snapshot, &backend->descriptor->listen, NULL);
+		sums[at] += backend->connections;
 	}
 	snapshot_done(&snapshot);
 }
@@ -144,7 +147,7 @@ static void add_connections(struct target *target, uint64_t *sums)
 static void put_connections(struct text *out, const struct agent *agent)
 {
 	CLEANUP(memory_free) uint64_t *sums = calloc(agent->subscription_count + 1, sizeof(*sums));
-	struct target *target;
+	const struct target *target;
 
 	if (!sums)
 		return;

@@ -14,6 +14,8 @@
  * nobody asks.
  */
 
+enum { SNAPSHOT_TRIES = 3 };
+
 static int compare_elements(const void *a, const void *b)
 {
 	const struct observed_endpoint *x = a, *y = b;
@@ -28,46 +30,46 @@ void snapshot_done(struct snapshot *snapshot)
 	snapshot->arena = NULL;
 }
 
-/* By other means than the rules', which are the sync's. */
-static int open_reader(struct target *target, struct error *error)
+/*
+ * Read by what is known to stand, so that nobody pays for what others put there.
+ * Somebody may be changing it just now; a few times over that is bad luck.
+ */
+static int read_counters(const struct target *target, struct snapshot *ret)
 {
-	CLEANUP(netns_done) struct netns netns = NETNS_NONE;
-	int r = kernel_monitor_netns(target->rules->monitor, &netns, error);
-
-	return r < 0 ? r : kernel_open(&netns, &target->reader, error);
-}
-
-static int read_snapshot(struct target *target, struct snapshot *ret, struct error *error)
-{
-	struct kernel *kernel = target->sync ? target->reader : target->rules->kernel;
-	int r = kernel ? 0 : open_reader(target, error);
-
-	return r < 0 ? r
-		     : kernel_read(kernel ? kernel : target->reader, ret->arena, &ret->observed,
-				   error);
-}
-
-void snapshot_take(struct target *target, struct snapshot *ret)
-{
+	struct rules *rules = target->rules;
+	struct observed_endpoint *elements;
 	struct error error;
+	size_t count;
+	int r = -EAGAIN;
 
+	if (standing_endpoints(rules->standing, ret->arena, &elements, &count) < 0)
+		return -ENOMEM;
+	for (unsigned tries = 0; tries < SNAPSHOT_TRIES && r == -EAGAIN; tries++)
+		r = kernel_read_endpoints(rules->kernel, elements, count, &error);
+	if (r < 0)
+		return r;
+	qsort(elements, count, sizeof(*elements), compare_elements);
+	ret->elements = elements;
+	ret->count = count;
+	return 0;
+}
+
+void snapshot_take(const struct target *target, struct snapshot *ret)
+{
 	*ret = (struct snapshot){.arena = arena_new()};
-	if (!ret->arena || read_snapshot(target, ret, &error) < 0)
-		ret->observed.endpoint_count = 0;
-	if (ret->observed.endpoint_count)
-		qsort(ret->observed.endpoints, ret->observed.endpoint_count,
-		      sizeof(*ret->observed.endpoints), compare_elements);
+	/* While it is synced its rules are not for us to look at. */
+	ret->is_known = ret->arena && !target->sync && read_counters(target, ret) == 0;
 }
 
 /* The first element of a port (and endpoint, where it is given), or behind where it would be. */
 static size_t find_first(const struct snapshot *snapshot, const struct observed_endpoint *wanted)
 {
-	size_t low = 0, high = snapshot->observed.endpoint_count;
+	size_t low = 0, high = snapshot->count;
 
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 
-		if (compare_elements(&snapshot->observed.endpoints[middle], wanted) < 0)
+		if (compare_elements(&snapshot->elements[middle], wanted) < 0)
 			low = middle + 1;
 		else
 			high = middle;
@@ -82,8 +84,8 @@ uint64_t snapshot_connections(const struct snapshot *snapshot, const struct list
 		.listen = *listen, .endpoint = endpoint ? *endpoint : (struct endpoint){0}};
 	uint64_t sum = 0;
 
-	for (size_t i = find_first(snapshot, &wanted); i < snapshot->observed.endpoint_count; i++) {
-		const struct observed_endpoint *element = &snapshot->observed.endpoints[i];
+	for (size_t i = find_first(snapshot, &wanted); i < snapshot->count; i++) {
+		const struct observed_endpoint *element = &snapshot->elements[i];
 
 		if (listen_compare(&element->listen, listen) != 0 ||
 		    (endpoint && endpoint_compare(&element->endpoint, endpoint) != 0))
@@ -102,6 +104,15 @@ static json_t *tags_json(const struct tags *tags)
 	return array;
 }
 
+/* null where that cannot be said at this moment. */
+static json_t *connections_json(const struct snapshot *snapshot, const struct listen *listen,
+				const struct endpoint *endpoint)
+{
+	if (!snapshot->is_known)
+		return json_null();
+	return json_integer((json_int_t)snapshot_connections(snapshot, listen, endpoint));
+}
+
 static json_t *endpoints_json(const struct snapshot *snapshot, const struct listen *listen,
 			      const struct selection *selection)
 {
@@ -112,12 +123,11 @@ static json_t *endpoints_json(const struct snapshot *snapshot, const struct list
 		char address[ENDPOINT_TEXT_MAX];
 
 		json_array_append_new(
-			array, json_pack("{s:s, s:i, s:i, s:I}", "address",
+			array, json_pack("{s:s, s:i, s:i, s:o}", "address",
 					 endpoint_format_address(&candidate->endpoint, address),
 					 "port", (int)candidate->endpoint.port, "weight",
 					 (int)candidate->weight, "connections",
-					 (json_int_t)snapshot_connections(snapshot, listen,
-									  &candidate->endpoint)));
+					 connections_json(snapshot, listen, &candidate->endpoint)));
 	}
 	return array;
 }
@@ -226,7 +236,7 @@ static json_t *member_json(const struct member *member)
 			 member->name);
 }
 
-static json_t *target_json(struct target *target)
+static json_t *target_json(const struct target *target)
 {
 	json_t *containers = json_array(), *backends = json_array();
 	const struct member *member;
@@ -261,7 +271,7 @@ static json_t *noted_json(const struct member *member)
 static json_t *namespaces_json(const struct agent *agent)
 {
 	json_t *array = json_array();
-	struct target *target;
+	const struct target *target;
 	const struct member *member;
 
 	LIST_FOREACH (target, &agent->targets, entry)

@@ -83,7 +83,6 @@ static void target_free(struct target *target)
 	drop_backends(target->agent, target->backends, target->backend_count);
 	sweeper_forget(target);
 	sync_leave(target);
-	closer_kernel(target->agent, target->reader);
 	loop_source_free(target->later);
 	arena_free(target->arena);
 	free(target->reported);

@@ -354,41 +354,97 @@ int kernel_read(struct kernel *kernel, struct arena *arena, struct observed *ret
 			 "the ruleset changed while it was read, %d times over", READ_TRIES);
 }
 
-/* The element of endpoints4 or endpoints6 in the slot that a verdict moves it from. */
-static int read_counter(struct kernel *kernel, uint32_t generation,
-			struct endpoint_verdict *verdict, struct error *error)
+/* Elements that are asked for at once: their answers fit into any socket's queue. */
+enum { LOOKUPS = 16, LOOKUP_SIZE = 64 };
+
+static void put_lookup(struct nlmsghdr *message, enum set_kind set,
+		       const struct observed_endpoint *wanted)
 {
-	NETLINK_BUFFER(buffer, ASK_SIZE);
+	uint8_t key[ELEMENT_KEY_MAX];
+	size_t length = element_key(set, &wanted->listen, wanted->slot, key);
+	struct nlattr *element = mnl_attr_nest_start(message, NFTA_LIST_ELEM);
+	struct nlattr *nest = mnl_attr_nest_start(message, NFTA_SET_ELEM_KEY);
+
+	mnl_attr_put(message, NFTA_DATA_VALUE, length, key);
+	mnl_attr_nest_end(message, nest);
+	mnl_attr_nest_end(message, element);
+}
+
+/* What was found comes in the order in which it was asked for. */
+static int take_counters(const struct decoder *decoder, struct observed_endpoint *endpoints,
+			 size_t count, struct error *error)
+{
+	bool same = decoder->observed->endpoint_count == count;
+
+	for (size_t i = 0; i < count && same; i++) {
+		const struct observed_endpoint *found = &decoder->endpoints[i];
+
+		same = found->slot == endpoints[i].slot &&
+		       listen_compare(&found->listen, &endpoints[i].listen) == 0 &&
+		       endpoint_compare(&found->endpoint, &endpoints[i].endpoint) == 0;
+		endpoints[i].packets = found->packets;
+		endpoints[i].bytes = found->bytes;
+	}
+	return same ? 0
+		    : error_set(error, -EAGAIN, ERROR_CONFLICT,
+				"the ruleset has changed since it was read");
+}
+
+/* Up to LOOKUPS of one family. */
+static int look_up(struct kernel *kernel, uint32_t generation, struct observed_endpoint *endpoints,
+		   size_t count, struct error *error)
+{
+	NETLINK_BUFFER(buffer, ASK_SIZE + LOOKUPS * LOOKUP_SIZE);
 	struct observed found = {.generation = generation};
 	CLEANUP(decoder_done)
 	struct decoder decoder = {.observed = &found,
-				  .set = SET_OF(SET_ENDPOINTS4, verdict->endpoint.family)};
+				  .set = SET_OF(SET_ENDPOINTS4, endpoints[0].endpoint.family)};
 	struct nlmsghdr *message = question(buffer, NFT_MSG_GETSETELEM, 0);
-	uint8_t key[ELEMENT_KEY_MAX];
-	size_t length = element_key(decoder.set, &verdict->listen, verdict->from, key);
-	struct nlattr *list, *element, *nest;
+	struct nlattr *list;
 	int r;
 
 	mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_TABLE, SCHEMA_TABLE);
 	mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_SET, set_name(decoder.set));
 	list = mnl_attr_nest_start(message, NFTA_SET_ELEM_LIST_ELEMENTS);
-	element = mnl_attr_nest_start(message, NFTA_LIST_ELEM);
-	nest = mnl_attr_nest_start(message, NFTA_SET_ELEM_KEY);
-	mnl_attr_put(message, NFTA_DATA_VALUE, length, key);
-	mnl_attr_nest_end(message, nest);
-	mnl_attr_nest_end(message, element);
+	for (size_t i = 0; i < count; i++)
+		put_lookup(message, decoder.set, &endpoints[i]);
 	mnl_attr_nest_end(message, list);
 	r = netlink_ask(&kernel->nfnl, message, "reading a counter", decode_elements, &decoder,
 			error);
-	if (r == 0 && found.endpoint_count == 1) {
-		verdict->packets = decoder.endpoints[0].packets;
-		verdict->bytes = decoder.endpoints[0].bytes;
-		return 0;
+	/* They were there in the generation that they are known of. */
+	if (r == -ENOENT || r == -EAGAIN)
+		found.endpoint_count = 0;
+	else if (r < 0)
+		return r;
+	return take_counters(&decoder, endpoints, count, error);
+}
+
+int kernel_read_endpoints(struct kernel *kernel, struct observed_endpoint *endpoints, size_t count,
+			  struct error *error)
+{
+	struct observed now = {0};
+	int r = count ? read_generation(kernel, &now, error) : 0;
+
+	for (size_t i = 0, some; i < count && r == 0; i += some) {
+		for (some = 1; some < LOOKUPS && i + some < count; some++) {
+			if (endpoints[i + some].endpoint.family != endpoints[i].endpoint.family)
+				break;
+		}
+		r = look_up(kernel, now.generation, &endpoints[i], some, error);
 	}
-	/* It was there in the generation that was planned against. */
-	if (r == 0 || r == -ENOENT || r == -EAGAIN)
-		return error_set(error, -EAGAIN, ERROR_CONFLICT,
-				 "the ruleset has changed since it was read");
+	return r;
+}
+
+/* Of the element in the slot that a verdict moves it from. */
+static int read_counter(struct kernel *kernel, uint32_t generation,
+			struct endpoint_verdict *verdict, struct error *error)
+{
+	struct observed_endpoint wanted = {
+		.listen = verdict->listen, .slot = verdict->from, .endpoint = verdict->endpoint};
+	int r = look_up(kernel, generation, &wanted, 1, error);
+
+	verdict->packets = wanted.packets;
+	verdict->bytes = wanted.bytes;
 	return r;
 }
 

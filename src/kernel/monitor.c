@@ -394,12 +394,6 @@ int kernel_monitor_commit(struct kernel_monitor *monitor, struct kernel *kernel,
 	return r < 0 ? r : joined;
 }
 
-int kernel_monitor_netns(const struct kernel_monitor *monitor, struct netns *ret,
-			 struct error *error)
-{
-	return netns_open_socket(mnl_socket_get_fd(monitor->nfnl.socket), ret, error);
-}
-
 void kernel_monitor_mute(struct kernel_monitor *monitor)
 {
 	loop_source_free(TAKE(monitor->on_nfnl));

@@ -494,19 +494,43 @@ static void view_service(const struct site *site, struct observed *view)
 			.listen = listen, .family = family, .target = target};
 }
 
-static void view_site(const struct site *site, struct observed *view)
+/* Returns how many there are. */
+static size_t view_endpoints(const struct site *site, struct observed_endpoint *into)
 {
 	const struct listen listen = listen_of(site->key);
+	size_t count = 0;
 
+	for (uint16_t slot = 0; slot < site->count; slot++) {
+		if (site->endpoints[slot].family != ABSENT)
+			into[count++] = (struct observed_endpoint){
+				.listen = listen, .slot = slot, .endpoint = site->endpoints[slot]};
+	}
+	return count;
+}
+
+static void view_site(const struct site *site, struct observed *view)
+{
 	view_service(site, view);
 	if (site->unavailable)
 		view->unavailable[view->unavailable_count++] = (struct observed_unavailable){
-			.listen = listen, .family = (uint8_t)family_of(site->key)};
-	for (uint16_t slot = 0; slot < site->count; slot++) {
-		if (site->endpoints[slot].family != ABSENT)
-			view->endpoints[view->endpoint_count++] = (struct observed_endpoint){
-				.listen = listen, .slot = slot, .endpoint = site->endpoints[slot]};
-	}
+			.listen = listen_of(site->key), .family = (uint8_t)family_of(site->key)};
+	view->endpoint_count += view_endpoints(site, view->endpoints + view->endpoint_count);
+}
+
+int standing_endpoints(const struct standing *standing, struct arena *arena,
+		       struct observed_endpoint **ret, size_t *ret_count)
+{
+	size_t room = 0;
+
+	for (size_t i = 0; i < standing->site_count; i++)
+		room += standing->sites[i].count;
+	*ret_count = 0;
+	*ret = arena_array(arena, room, sizeof(**ret));
+	if (!*ret)
+		return -ENOMEM;
+	for (size_t i = 0; i < standing->site_count; i++)
+		*ret_count += view_endpoints(&standing->sites[i], *ret + *ret_count);
+	return 0;
 }
 
 int standing_view(const struct standing *standing, struct arena *arena,

@@ -52,6 +52,16 @@ int kernel_read(struct kernel *kernel, struct arena *arena, struct observed *ret
 		struct error *error);
 
 /*
+ * Reads the counters of elements of endpoints4 and endpoints6 that are known to
+ * stand, by their keys: it costs what these are, whatever else somebody has put
+ * there. Sets their packets and bytes. Errors: -EAGAIN (another stands in the
+ * place of one, or none, or the ruleset changed meanwhile; ERROR_CONFLICT), or what
+ * the kernel says; some may be set then.
+ */
+int kernel_read_endpoints(struct kernel *kernel, struct observed_endpoint *endpoints, size_t count,
+			  struct error *error);
+
+/*
  * Completes verdicts that were planned without counters (`uncounted`): reads
  * those of the elements that move to another slot, each by itself. Errors:
  * -EAGAIN (the ruleset has changed since; ERROR_CONFLICT), or what the kernel

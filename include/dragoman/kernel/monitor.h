@@ -73,10 +73,6 @@ int kernel_monitor_open(struct loop *loop, const struct netns *netns, const stru
 int kernel_monitor_commit(struct kernel_monitor *monitor, struct kernel *kernel,
 			  const struct verdicts *verdicts, struct error *error);
 
-/* The namespace that it listens to; as kernel_netns(). */
-int kernel_monitor_netns(const struct kernel_monitor *monitor, struct netns *ret,
-			 struct error *error);
-
 /*
  * Nothing is told any more, and the loop is not needed from here on: for one that
  * cannot be closed yet.

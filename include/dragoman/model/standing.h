@@ -41,6 +41,13 @@ bool standing_has_table(const struct standing *standing);
 size_t standing_count(const struct standing *standing);
 
 /*
+ * The elements of all endpoints, in the order of listen_compare() within a family,
+ * and of their slots, with counters of 0; in the arena. Returns 0 or -ENOMEM.
+ */
+int standing_endpoints(const struct standing *standing, struct arena *arena,
+		       struct observed_endpoint **ret, size_t *ret_count);
+
+/*
  * A part of it, as if it had been read: what stands of these ports, in both
  * families, with the chains that are there for them, links and routes left out,
  * route_localnet on, and the counters not known. The generation is left 0.
