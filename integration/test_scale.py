@@ -71,6 +71,34 @@ def test_scale_thousand_services_in_a_handful_of_requests(etcd, container, thous
             == {f"{each['ipaddress']}:{each['host_port']}" for each in documents}
 
 
+@pytest.mark.parametrize("others", (0, 1, 60))
+def test_scale_services_among_others_get_their_own(etcd, dragoman, container, others):
+    """Read together while that is worth it. One lies below another, and is of both."""
+    wanted, services = {}, [f"s{number:03}" for number in range(150)] + ["s007/deep"]
+    for number, service in enumerate(services):
+        wanted[service] = {f"10.77.{number}.{endpoint}:80" for endpoint in (1, 2)}
+    wanted["s007"] |= wanted["s007/deep"]
+    pairs = [(f"/services/{service}/x{address}", address)
+             for service in services for address in wanted[service]]
+    pairs += [(f"/services/{service}{behind}/{number}", "10.78.0.1:80") for service in services[:-1]
+              for behind in ("-", "0", ".x") for number in range(others)]
+    etcd.put_many(pairs)
+    before = requests(etcd)
+    flags = [word for number, service in enumerate(services)
+             for word in ("-b", f"S{number}=/services/{service};{number + 1}")]
+    done = dragoman("plan", "--json", "--netns", container, *flags)
+    assert done.code == 3, done
+    found = {service: set() for service in services}
+    for change in done.json["changes"]:
+        if change.get("endpoint"):
+            port = int(change["listen"].split(":")[1].split("/")[0])
+            found[services[port - 1]].add(change["endpoint"])
+    assert found == wanted
+    made = requests(etcd) - before
+    print(f"{made} requests, {len(pairs)} keys")
+    assert made <= (3 if others < 2 else 8)
+
+
 def test_scale_one_change_among_ten_thousand_is_a_few_elements(etcd, container, thousand):
     """Replaced: two. Removed: five at most, and so added. Nothing: no transaction."""
     listen = listen_of(500)

@@ -11,8 +11,9 @@
 /*
  * Theory of operation
  *
- * A read is cut into batches of up to 64 services (etcd3_batch.c). A few are
- * under way at a time, the others wait in a queue. Where there are users, a
+ * A read is cut into batches of up to 64 services (etcd3_batch.c), in the order of
+ * their keys where there are more than one. A few are under way at a time, the
+ * others wait in a queue. Where there are users, a
  * token comes before the first batch; it stays with the registry, for the next
  * reads. A batch whose token was refused takes the token away and queues
  * itself again, so that the pump asks for another.
@@ -171,26 +172,39 @@ static int service_init(struct service *service, size_t index, const char *key)
 	return 0;
 }
 
-/* Fills the queue: every service once, in order. */
-static int read_prepare(struct etcd3_read *read, char *const *keys, size_t count)
+/* Fills the queue: every service once, in this order. */
+static int queue_services(struct etcd3_read *read, struct service *const *services, size_t count)
 {
 	struct batch *batch = NULL;
 
-	read->services = calloc(count + 1, sizeof(*read->services));
-	if (!read->services)
-		return -ENOMEM;
 	for (size_t i = 0; i < count; i++) {
-		if (service_init(&read->services[i], i, keys[i]) < 0)
-			return -ENOMEM;
 		if (i % BATCH_SERVICES == 0) {
 			batch = etcd3_batch_new(read, PAGE_KEYS);
 			if (!batch)
 				return -ENOMEM;
+			batch->together = count > BATCH_SERVICES;
 			TAILQ_INSERT_TAIL(&read->queue, batch, entry);
 		}
-		batch->services[batch->count++] = &read->services[i];
+		batch->services[batch->count++] = services[i];
 	}
 	return 0;
+}
+
+static int read_prepare(struct etcd3_read *read, char *const *keys, size_t count)
+{
+	CLEANUP(memory_free) struct service **services = calloc(count + 1, sizeof(*services));
+
+	read->services = calloc(count + 1, sizeof(*read->services));
+	if (!services || !read->services)
+		return -ENOMEM;
+	for (size_t i = 0; i < count; i++) {
+		if (service_init(&read->services[i], i, keys[i]) < 0)
+			return -ENOMEM;
+		services[i] = &read->services[i];
+	}
+	if (count > BATCH_SERVICES)
+		qsort(services, count, sizeof(*services), etcd3_compare_services);
+	return queue_services(read, services, count);
 }
 
 static int etcd3_read_start(struct registry_read *registry_read, struct error *error)

@@ -2,7 +2,10 @@
 #ifndef DRAGOMAN_REGISTRY_ETCD3_H
 #define DRAGOMAN_REGISTRY_ETCD3_H
 
-/* A read from etcd v3: what etcd3.c (the read) and etcd3_batch.c (its requests) share. */
+/*
+ * A read from etcd v3: what etcd3.c (the read), etcd3_batch.c (its requests) and
+ * etcd3_together.c (many services by one range) share.
+ */
 
 #include "etcd3_codec.h"
 #include "registry_private.h"
@@ -10,6 +13,7 @@
 enum {
 	BATCH_SERVICES = 64, /* two ranges each: 128, etcd's --max-txn-ops */
 	PAGE_KEYS = 1000,
+	TOGETHER_KEYS = 4096, /* of one range for many services */
 };
 
 /* A service that is being read. */
@@ -24,11 +28,15 @@ struct service {
 	unsigned restarts;
 };
 
-/* One request: some services, each with its first page or its next one. */
+/*
+ * One request: some services, each with its first page or its next one; or
+ * together, by one range from the first to the last of them.
+ */
 struct batch {
 	TAILQ_ENTRY(batch) entry;
 	struct etcd3_read *read;
 	uint64_t limit;
+	bool together; /* services are in the order of their keys then */
 	bool authenticated_again;
 	bool takes_foreign;    /* it was asked again, of any cluster */
 	unsigned token_serial; /* registry->token_serial when it was sent */
@@ -44,6 +52,7 @@ struct etcd3_read {
 	struct batch_queue queue, under_way;
 	size_t under_way_count;
 	bool authenticating;
+	bool scattered; /* too much lies between services: each by itself from now on */
 };
 
 void etcd3_service_done(struct service *service);
@@ -54,6 +63,21 @@ struct batch *etcd3_batch_new(struct etcd3_read *read, uint64_t limit);
 void etcd3_batch_fail(struct batch *batch, const struct error *error);
 /* Sends a batch, which is in no queue, and puts it under way; or fails and frees it. */
 void etcd3_batch_send(struct batch *batch);
+
+/*
+ * etcd3_together.c: the range of all services of a batch; and who of them gets
+ * the keys that come of it.
+ */
+struct etcd3_range etcd3_together_range(const struct batch *batch);
+struct together {
+	const struct batch *batch;
+	size_t wanted, unwanted; /* keys */
+};
+etcd3_key_function etcd3_together_take; /* user is a struct together */
+/* Whether an answer holds all keys of the service. */
+bool etcd3_together_holds(const struct service *service, const struct etcd3_result *result);
+/* For qsort(3), of pointers to services: by key. */
+int etcd3_compare_services(const void *a, const void *b);
 
 /* Sends what can be sent: called whenever the queue grew or a batch came back. */
 void etcd3_read_pump(struct etcd3_read *read);

@@ -12,7 +12,8 @@
  *
  * A batch is one transaction: for each service the key itself and the range
  * below it, "key/" up to "key0" ("0" is the byte behind "/"), all of one
- * revision. What can come of it:
+ * revision; or one range for all of them (etcd3_together.c), which is given up
+ * for the former where anything is wrong with it. What can come of it:
  *
  *   whole answer       services that are complete are answered; those with
  *                      more keys than the limit become a new batch, which goes
@@ -80,6 +81,7 @@ static void batch_requeue(const struct batch *batch, size_t from, size_t count, 
 	}
 	memcpy(part->services, batch->services + from, count * sizeof(part->services[0]));
 	part->count = count;
+	part->together = batch->together;
 	part->authenticated_again = batch->authenticated_again;
 	part->takes_foreign = batch->takes_foreign;
 	TAILQ_INSERT_HEAD(&read->queue, part, entry);
@@ -120,6 +122,10 @@ static void ranges_add(struct ranges *ranges, struct service *service, struct et
 static void batch_ranges(const struct batch *batch, struct ranges *ranges)
 {
 	ranges->count = 0;
+	if (batch->together) {
+		ranges_add(ranges, batch->services[0], etcd3_together_range(batch));
+		return;
+	}
 	for (size_t i = 0; i < batch->count; i++) {
 		struct service *service = batch->services[i];
 		struct etcd3_range below = {
@@ -198,6 +204,38 @@ static void batch_settle(struct batch *batch, const struct ranges *ranges,
 		batch_requeue(&next, 0, next.count, next.limit);
 }
 
+/* The same of an answer to one range for all. */
+static void batch_settle_together(struct batch *batch, const struct together *together,
+				  const struct etcd3_result *result,
+				  const struct registry_position *position, const char *host)
+{
+	static const struct etcd3_result whole;
+	struct batch next = {.read = batch->read,
+			     .limit = batch->limit,
+			     .authenticated_again = batch->authenticated_again,
+			     .takes_foreign = batch->takes_foreign};
+	bool holds[BATCH_SERVICES];
+	size_t count = batch->count;
+
+	/* The last key goes with the first of them. */
+	for (size_t i = 0; i < count; i++)
+		holds[i] = etcd3_together_holds(batch->services[i], result);
+	for (size_t i = 0; i < count; i++) {
+		if (holds[i]) {
+			service_settle(batch->read, batch->services[i], &whole, position, host,
+				       NULL);
+			continue;
+		}
+		etcd3_service_done(batch->services[i]);
+		next.services[next.count++] = batch->services[i];
+	}
+	batch->count = 0;
+	next.together = next.count < count && together->wanted >= together->unwanted;
+	batch->read->scattered |= together->unwanted > together->wanted + BATCH_SERVICES;
+	if (next.count > 0)
+		batch_requeue(&next, 0, next.count, next.limit);
+}
+
 /* A list that has no arena yet gets one. */
 static int lists_open(const struct batch *batch, size_t *marks)
 {
@@ -219,6 +257,7 @@ static enum verdict_of_answer batch_decode(struct batch *batch,
 {
 	struct etcd3_result results[2 * BATCH_SERVICES] = {0};
 	size_t marks[BATCH_SERVICES];
+	struct together together = {.batch = batch};
 	struct ranges ranges;
 	struct registry_position position;
 	int code;
@@ -231,10 +270,18 @@ static enum verdict_of_answer batch_decode(struct batch *batch,
 	batch_ranges(batch, &ranges);
 	for (size_t i = 0; i < ranges.count; i++)
 		results[i].list = &ranges.services[i]->list;
+	if (batch->together) {
+		results[0].take = etcd3_together_take;
+		results[0].user = &together;
+	}
 	code = etcd3_decode_txn(answer->body, answer->length, ranges.items, ranges.count, results,
 				&position, error);
 	if (code == 0 && !read_is_foreign(batch->read->read, &position, error)) {
-		batch_settle(batch, &ranges, results, &position, answer->host);
+		if (batch->together)
+			batch_settle_together(batch, &together, &results[0], &position,
+					      answer->host);
+		else
+			batch_settle(batch, &ranges, results, &position, answer->host);
 		return ANSWER_ACCEPTED;
 	}
 	/* The next host's answer has them all again. */
@@ -243,9 +290,18 @@ static enum verdict_of_answer batch_decode(struct batch *batch,
 	return ANSWER_NEXT_HOST;
 }
 
+/* One by one instead. */
+static void batch_take_apart(struct batch *batch)
+{
+	batch->together = false;
+	batch_requeue(batch, 0, batch->count, batch->limit);
+}
+
 static enum verdict_of_answer batch_too_large(struct batch *batch, struct error *error)
 {
-	if (batch->count > 1) {
+	if (batch->together) {
+		batch_take_apart(batch);
+	} else if (batch->count > 1) {
 		batch_split(batch);
 	} else if (batch->limit > 1) {
 		batch_requeue(batch, 0, 1, batch->limit / 16 > 0 ? batch->limit / 16 : 1);
@@ -291,7 +347,9 @@ static void batch_refuse(struct batch *batch, const struct exchange_answer *answ
 	(void)error_set(&error, failure->code == GRPC_PERMISSION_DENIED ? -EACCES : -EINVAL,
 			ERROR_INVALID, "%s: %s%s", answer->host, failure->message,
 			failure_hint(failure));
-	if (failure->code == GRPC_OUT_OF_RANGE)
+	if (batch->together)
+		batch_take_apart(batch);
+	else if (failure->code == GRPC_OUT_OF_RANGE)
 		batch_restart(batch, &error);
 	else if (batch->count > 1 && (failure->code == GRPC_PERMISSION_DENIED ||
 				      strstr(failure->message, "too many operations")))
@@ -375,6 +433,7 @@ void etcd3_batch_send(struct batch *batch)
 	struct ranges ranges;
 	struct error error;
 
+	batch->together &= !read->scattered;
 	batch_ranges(batch, &ranges);
 	etcd3_encode_txn(ranges.items, ranges.count, &call.body);
 	batch->token_serial = read->read->registry->token_serial;

@@ -47,7 +47,7 @@ void etcd3_encode_txn(const struct etcd3_range *ranges, size_t count, struct tex
 	text_puts(into, "]}");
 }
 
-static int compare(const char *a, size_t a_length, const char *b, size_t b_length)
+int etcd3_compare(const char *a, size_t a_length, const char *b, size_t b_length)
 {
 	size_t shorter = a_length < b_length ? a_length : b_length;
 	int order = shorter ? memcmp(a, b, shorter) : 0;
@@ -59,11 +59,11 @@ static int compare(const char *a, size_t a_length, const char *b, size_t b_lengt
 
 static bool range_holds(const struct etcd3_range *range, const char *key, size_t length)
 {
-	int order = compare(key, length, range->start, range->start_length);
+	int order = etcd3_compare(key, length, range->start, range->start_length);
 
 	if (!range->end)
 		return order == 0;
-	return order >= 0 && compare(key, length, range->end, range->end_length) < 0;
+	return order >= 0 && etcd3_compare(key, length, range->end, range->end_length) < 0;
 }
 
 int etcd3_decode_bytes(struct arena *arena, const json_t *kv, const char *name, const char **ret,
@@ -105,14 +105,16 @@ static int decode_kv(const json_t *kv, const struct etcd3_range *range, struct e
 	if (!range_holds(range, key, key_length))
 		return answer_wrong(error, "answer has the key \"%s\", which was not asked for",
 				    answer_quote(key, key_length).text);
-	if (result->last && compare(key, key_length, result->last, result->last_length) <= 0)
+	if (result->last && etcd3_compare(key, key_length, result->last, result->last_length) <= 0)
 		return answer_wrong(error, "answer has the key \"%s\" out of order",
 				    answer_quote(key, key_length).text);
 	result->last = key;
 	result->last_length = key_length;
-	if (document_list_add(result->list, key, key_length, value, value_length) < 0)
-		return error_no_memory(error);
-	return 0;
+	if (result->take)
+		code = result->take(key, key_length, value, value_length, result->user);
+	else
+		code = document_list_add(result->list, key, key_length, value, value_length);
+	return code < 0 ? error_no_memory(error) : 0;
 }
 
 static int decode_range(const json_t *response, const struct etcd3_range *range,

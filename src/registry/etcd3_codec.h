@@ -26,9 +26,15 @@ struct etcd3_range {
 	uint64_t revision; /* 0: the newest */
 };
 
+/* One key of an answer, raw. Returns 0 or -ENOMEM. */
+typedef int etcd3_key_function(const char *key, size_t key_length, const char *value,
+			       size_t value_length, void *user);
+
 /* What a range came to. */
 struct etcd3_result {
-	struct document_list *list; /* in: gets the documents */
+	struct document_list *list; /* in: gets the documents, */
+	etcd3_key_function *take;   /* unless this is set, which gets each key then, */
+	void *user;                 /* with this */
 	bool more;                  /* the limit cut it */
 	const char *last; /* where there are more: the last key, raw, in the list's arena */
 	size_t last_length;
@@ -46,6 +52,9 @@ int etcd3_decode_number(const json_t *object, const char *name, uint64_t *ret, s
 /* Decodes base64 into the arena; an absent field is empty. Returns 0, -ENOMEM or -EBADMSG. */
 int etcd3_decode_bytes(struct arena *arena, const json_t *kv, const char *name, const char **ret,
 		       size_t *ret_length, struct error *error);
+
+/* Keys in etcd's order, that of their bytes: less than 0, 0, more than 0. */
+int etcd3_compare(const char *a, size_t a_length, const char *b, size_t b_length);
 
 /* Writes "name":"base64 of key". */
 void etcd3_encode_key(struct text *into, const char *name, const char *key, size_t length);
