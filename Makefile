@@ -179,7 +179,7 @@ sanitize:
 replays: $(REPLAYS)
 $(REPLAYS): $(BUILD)/tests/fuzz/replay_%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/$(REPLAY:.c=.o) $(SUPPORT) $(LIBRARY)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) $(PACKAGE_LIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) $(PACKAGE_LIBS) $(CMOCKA_LIBS)
 corpora: sanitize
 	$(Q)$(MAKE) --no-print-directory BUILD=$(BUILD)/sanitize HARDENING= CFLAGS='-O1 -g' SANITIZE='$(SANITIZERS)' replays
 	$(Q)set -e; for f in $(FUZZ_SOURCES:tests/fuzz/fuzz_%.c=%); do \
@@ -283,7 +283,8 @@ fuzzers:
 fuzz-programs: $(FUZZERS)
 $(FUZZERS): $(BUILD)/%: $(BUILD)/%.o $(SUPPORT) $(LIBRARY)
 	$(call say,FUZZER,$@)
-	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $(filter %.o %.a,$^) $(PACKAGE_LIBS)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -fsanitize=fuzzer -o $@ $(filter %.o %.a,$^) $(PACKAGE_LIBS) \
+		$(CMOCKA_LIBS)
 # What was found stays in $(BUILD)/corpus; seeds are in tests/fuzz/corpus/NAME, words in NAME.dict.
 fuzz: fuzzers
 	$(Q)set -e; for f in $(FUZZ_SOURCES:tests/fuzz/fuzz_%.c=%); do \
