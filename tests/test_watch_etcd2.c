@@ -28,7 +28,7 @@ struct fixture {
 	struct registry *registry;
 	struct registry_watch *watch;
 	const char *status, *body; /* of a poll's answer; NULL: none */
-	unsigned reads, polls, events, losses;
+	unsigned reads, polls, events, errors, losses;
 };
 
 static void on_deadline(struct loop_source *source, void *user)
@@ -72,8 +72,8 @@ static void on_update(const struct registry_update *update, void *user)
 {
 	struct fixture *fixture = user;
 
-	assert_null(update->error);
-	fixture->events += !update->whole;
+	fixture->errors += update->error != NULL;
+	fixture->events += !update->error && !update->whole;
 	loop_stop(fixture->loop);
 }
 
@@ -182,6 +182,55 @@ static void test_watch_etcd2_of_an_event_tells_it_and_asks_again_at_once(void **
 	assert_int_equal(fixture->reads, 1);
 }
 
+/* What a poll can be answered with besides, and what is made of it; nothing of it is told. */
+static void test_watch_etcd2_of_each_wrong_answer_pauses_and_goes_on(void **state)
+{
+	static const struct {
+		const char *status, *body;
+		bool loses, fails, reads;
+	} cases[] = {
+		{"200 OK", "nonsense", true, false, false},
+		{"200 OK", "{\"action\":\"set\"}", true, false, false},
+		{"200 OK", "", false, false, false},
+		{"503 Busy", "busy", true, false, false},
+		{"500 Busy", "{\"errorCode\":300,\"message\":\"raft\"}", true, false, false},
+		{"403 No", "{\"errorCode\":110,\"message\":\"no\"}", false, true, true},
+		{"404 No", "{\"errorCode\":100,\"message\":\"none\"}", false, true, true},
+	};
+	struct fixture *fixture = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		uint64_t time;
+
+		print_message("%s: %s\n", cases[i].status, cases[i].body);
+		fixture->polls = fixture->reads = fixture->errors = fixture->losses = 0;
+		time = time_of_turns(fixture, &fixture->polls, cases[i].status, cases[i].body);
+		registry_watch_remove(fixture->watch, "/s");
+		assert_true(time >= (TURNS - 1) * PAUSE / 2 * MILLISECONDS);
+		assert_int_equal(fixture->losses > 0, cases[i].loses);
+		assert_int_equal(fixture->errors > 0, cases[i].fails);
+		assert_int_equal(fixture->reads > 1, cases[i].reads);
+	}
+	assert_int_equal(fixture->events, 0);
+}
+
+/* It names one key, and takes away all that were below. */
+static void test_watch_etcd2_of_a_directory_that_goes_reads_anew(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->status = "200 OK";
+	fixture->body = "{\"action\":\"delete\",\"node\":{\"key\":\"/s\",\"dir\":true,"
+			"\"modifiedIndex\":6}}";
+	assert_int_equal(registry_watch_add(fixture->watch, "/s"), 0);
+	while (fixture->reads < 2) {
+		assert_int_equal(loop_run(fixture->loop), 0);
+		if (fixture->polls == 1)
+			fixture->body = NULL;
+	}
+	assert_int_equal(fixture->events, 0);
+}
+
 #define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
 
 int main(void)
@@ -189,6 +238,8 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		TEST(test_watch_etcd2_of_an_event_that_is_known_pauses_and_tells_nothing),
 		TEST(test_watch_etcd2_of_an_index_cleared_again_and_again_pauses),
+		TEST(test_watch_etcd2_of_each_wrong_answer_pauses_and_goes_on),
+		TEST(test_watch_etcd2_of_a_directory_that_goes_reads_anew),
 		TEST(test_watch_etcd2_of_an_event_tells_it_and_asks_again_at_once),
 	};
 
