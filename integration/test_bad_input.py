@@ -431,6 +431,17 @@ def test_bad_input_answer_of_100_mib_is_refused_in_little_memory(standing, schem
     assert memory < MEMORY_MAX
 
 
+@pytest.mark.parametrize("scheme", ["etcd", "etcd2"])
+def test_bad_input_answer_of_very_many_values_is_refused_in_bounded_memory(standing, scheme):
+    """Empty objects take 87 times their length, and what etcd says 22 times at most."""
+    before, many = nft.listing(standing), b"{}," * (8 * MIB // 3)
+    with BadServer(lambda _: answer(b'{"header": [' + many + b"0]}", "200 OK", INDEX)) as server:
+        done, memory = measured(Dragoman(f"{scheme}://{server.address}"), "reconcile", "--json",
+                                "--netns", standing, "-b", "WEB=web;80")
+    assert_read_failed(server.address, done, standing, before)
+    assert memory < 2 * MEMORY_MAX
+
+
 def test_bad_input_host_that_refuses_changes_nothing(standing):
     before, address = nft.listing(standing), refusing_address()
     done = Dragoman(f"etcd://{address}").reconcile(standing, "WEB=web;80")

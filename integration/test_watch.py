@@ -203,6 +203,21 @@ def test_watch_over_a_compaction_while_away_reads_anew(own_etcd, follow):
     assert counts["compactions"] == 1 and counts["reads"] == 2
 
 
+def test_watch_of_more_deleted_at_once_than_etcd_tells_in_time_reads_that(follow):
+    """etcd cuts the event of a transaction into fragments, of 2 MiB, in quadratic time, silent
+    on that stream meanwhile, and begins anew on the next: what it would tell is read."""
+    with Etcd() as server:
+        server.put_many((f"/services/app/{number:046}", "one") for number in range(30000))
+        follower = follow(server.url, "/services/app", patience=0.4)
+        assert len(follower.documents["/services/app"]) == 30000
+        server.delete_below("/services/app/")
+        follower.until_holds("/services/app", {})
+        counts = follower.counts()
+        assert counts["events"] == 0 and counts["reads"] >= 2 and counts["reconnects"] >= 2
+        server.put("/services/app/a", "two")
+        follower.until_holds("/services/app", {"/services/app/a": "two"})
+
+
 def test_watch_of_a_large_past_comes_in_fragments_and_is_told_as_one(own_etcd, follow):
     """etcd cuts what it sends after some 2 MiB, and takes 1.5 MiB in one transaction."""
     documents = [(f"/services/app/{number}", str(number) * 60000) for number in range(10)]

@@ -66,30 +66,37 @@ void model_freep(struct model **model)
 	*model = NULL;
 }
 
+static void *copy_of(const void *items, size_t count, size_t size)
+{
+	void *copy = room(size);
+
+	if (count > MODEL_MAX)
+		abort();
+	if (count)
+		memcpy(copy, items, count * size);
+	return copy;
+}
+
 struct model *model_copy(const struct model *model)
 {
-	struct model *copy = model_new();
-	struct observed arrays = copy->observed;
-	struct observed *to = &copy->observed;
+	struct model *copy = calloc(1, sizeof(*copy));
 	const struct observed *from = &model->observed;
+	struct observed *to;
 
+	if (!copy)
+		abort();
+	to = &copy->observed;
 	*to = *from;
-	to->chains = arrays.chains;
-	to->foreign_sets = arrays.foreign_sets;
-	to->services = arrays.services;
-	to->endpoints = arrays.endpoints;
-	to->unavailable = arrays.unavailable;
-	to->strays = arrays.strays;
-	to->links = arrays.links;
-	to->routes = arrays.routes;
-	memcpy(to->chains, from->chains, MODEL_MAX * sizeof(*to->chains));
-	memcpy(to->foreign_sets, from->foreign_sets, MODEL_MAX * sizeof(*to->foreign_sets));
-	memcpy(to->services, from->services, MODEL_MAX * sizeof(*to->services));
-	memcpy(to->endpoints, from->endpoints, MODEL_MAX * sizeof(*to->endpoints));
-	memcpy(to->unavailable, from->unavailable, MODEL_MAX * sizeof(*to->unavailable));
-	memcpy(to->strays, from->strays, MODEL_MAX * sizeof(*to->strays));
-	memcpy(to->links, from->links, MODEL_MAX * sizeof(*to->links));
-	memcpy(to->routes, from->routes, MODEL_MAX * sizeof(*to->routes));
+	to->chains = copy_of(from->chains, from->chain_count, sizeof(*to->chains));
+	to->foreign_sets = copy_of(from->foreign_sets, from->foreign_set_count,
+				   sizeof(*to->foreign_sets));
+	to->services = copy_of(from->services, from->service_count, sizeof(*to->services));
+	to->endpoints = copy_of(from->endpoints, from->endpoint_count, sizeof(*to->endpoints));
+	to->unavailable = copy_of(from->unavailable, from->unavailable_count,
+				  sizeof(*to->unavailable));
+	to->strays = copy_of(from->strays, from->stray_count, sizeof(*to->strays));
+	to->links = copy_of(from->links, from->link_count, sizeof(*to->links));
+	to->routes = copy_of(from->routes, from->route_count, sizeof(*to->routes));
 	return copy;
 }
 

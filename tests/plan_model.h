@@ -29,7 +29,7 @@ struct model *model_new(void);
 void model_free(struct model *model);
 void model_freep(struct model **model);
 
-/* A copy that lives by itself; names are shared. */
+/* A copy that lives by itself, also of one that is not model_new()'s; names are shared. */
 struct model *model_copy(const struct model *model);
 
 /*
@@ -47,6 +47,12 @@ void model_shuffle(struct model *model, struct random *random);
  */
 const char *model_differs(const struct ruleset *desired, const struct model *before,
 			  const struct model *after);
+
+/*
+ * Whether the same stands in two, in whatever order; generations aside. Returns
+ * NULL or what does not, as above.
+ */
+const char *model_disagree(const struct model *model, const struct model *other);
 
 /* What the two functions below make up comes from this. */
 struct endpoint model_endpoint(enum family family, unsigned number);

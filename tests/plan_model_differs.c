@@ -8,6 +8,7 @@
 #include "plan_model.h"
 
 #include <stdarg.h>
+#include <string.h>
 
 #include "dragoman/base/text.h"
 #include "plan_model_private.h"
@@ -225,4 +226,150 @@ const char *model_differs(const struct ruleset *desired, const struct model *bef
 	if (!what)
 		what = leftovers(desired, &after->observed);
 	return what ? what : surroundings_differ(&after->observed);
+}
+
+/* --- Two models ------------------------------------------------------------- */
+
+static bool has_chain(const struct observed *observed, const struct observed_chain *chain)
+{
+	const char *name = chain->chain.kind == CHAIN_FOREIGN ? chain->name : NULL;
+	size_t at = model_find_chain(observed, &chain->chain, name);
+
+	return at < observed->chain_count && observed->chains[at].intact == chain->intact &&
+	       observed->chains[at].chain.slots == chain->chain.slots;
+}
+
+static bool has_set(const struct observed *observed, const struct observed_set *set)
+{
+	for (size_t i = 0; i < observed->foreign_set_count; i++) {
+		if (strcmp(observed->foreign_sets[i].name, set->name) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool has_service(const struct observed *observed, const struct observed_service *service)
+{
+	size_t at = model_find_service(observed, service->family, &service->listen);
+
+	return at < observed->service_count &&
+	       chain_equal(&observed->services[at].target, &service->target);
+}
+
+static bool has_endpoint(const struct observed *observed, const struct observed_endpoint *endpoint)
+{
+	size_t at = model_find_slot(observed, endpoint->endpoint.family, &endpoint->listen,
+				    endpoint->slot);
+
+	return at < observed->endpoint_count &&
+	       endpoint_compare(&observed->endpoints[at].endpoint, &endpoint->endpoint) == 0 &&
+	       observed->endpoints[at].packets == endpoint->packets &&
+	       observed->endpoints[at].bytes == endpoint->bytes;
+}
+
+static bool has_stray(const struct observed *observed, const struct observed_stray *stray)
+{
+	for (size_t i = 0; i < observed->stray_count; i++) {
+		if (memcmp(&observed->strays[i], stray, sizeof(*stray)) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool has_link(const struct observed *observed, const struct observed_link *link)
+{
+	for (size_t i = 0; i < observed->link_count; i++) {
+		if (observed->links[i].index == link->index)
+			return observed->links[i].routed == link->routed;
+	}
+	return false;
+}
+
+static bool has_route(const struct observed *observed, const struct observed_route *route)
+{
+	for (size_t i = 0; i < observed->route_count; i++) {
+		const struct observed_route *other = &observed->routes[i];
+
+		if (other->index == route->index && other->metric == route->metric &&
+		    other->table == route->table)
+			return true;
+	}
+	return false;
+}
+
+/* Nothing stands twice in either: as many, and each found, is the same. */
+static const char *structure_disagrees(const struct observed *one, const struct observed *other)
+{
+	if (one->table != other->table || !one->foreign != !other->foreign)
+		return "the table";
+	if (one->saved_localnet != other->saved_localnet || one->localnet != other->localnet)
+		return "route_localnet";
+	if (memcmp(one->has_set, other->has_set, sizeof(one->has_set)) != 0)
+		return "the sets";
+	for (size_t i = 0; i < one->chain_count; i++) {
+		if (!has_chain(other, &one->chains[i]))
+			return differs("chain %s", one->chains[i].name);
+	}
+	for (size_t i = 0; i < one->foreign_set_count; i++) {
+		if (!has_set(other, &one->foreign_sets[i]))
+			return differs("set %s", one->foreign_sets[i].name);
+	}
+	if (one->chain_count != other->chain_count)
+		return "the number of chains";
+	return one->foreign_set_count == other->foreign_set_count ? NULL : "the number of sets";
+}
+
+static const char *elements_disagree(const struct observed *one, const struct observed *other)
+{
+	for (size_t i = 0; i < one->service_count; i++) {
+		if (!has_service(other, &one->services[i]))
+			return differs("the service of port %u", one->services[i].listen.port);
+	}
+	for (size_t i = 0; i < one->endpoint_count; i++) {
+		if (!has_endpoint(other, &one->endpoints[i]))
+			return differs("slot %u of port %u", one->endpoints[i].slot,
+				       one->endpoints[i].listen.port);
+	}
+	for (size_t i = 0; i < one->unavailable_count; i++) {
+		const struct observed_unavailable *wanted = &one->unavailable[i];
+
+		if (model_find_unavailable(other, wanted->family, &wanted->listen) ==
+		    other->unavailable_count)
+			return differs("unavailable port %u", wanted->listen.port);
+	}
+	for (size_t i = 0; i < one->stray_count; i++) {
+		if (!has_stray(other, &one->strays[i]))
+			return "a stray element";
+	}
+	return one->service_count == other->service_count &&
+			       one->endpoint_count == other->endpoint_count &&
+			       one->unavailable_count == other->unavailable_count &&
+			       one->stray_count == other->stray_count
+		       ? NULL
+		       : "the number of elements";
+}
+
+static const char *surroundings_disagree(const struct observed *one, const struct observed *other)
+{
+	for (size_t i = 0; i < one->link_count; i++) {
+		if (!has_link(other, &one->links[i]))
+			return differs("link %s", one->links[i].name);
+	}
+	for (size_t i = 0; i < one->route_count; i++) {
+		if (!has_route(other, &one->routes[i]))
+			return differs("a route over %s", one->routes[i].name);
+	}
+	return one->link_count == other->link_count && one->route_count == other->route_count &&
+			       one->ipv6 == other->ipv6
+		       ? NULL
+		       : "the number of links and routes";
+}
+
+const char *model_disagree(const struct model *model, const struct model *other)
+{
+	const char *what = structure_disagrees(&model->observed, &other->observed);
+
+	if (!what)
+		what = elements_disagree(&model->observed, &other->observed);
+	return what ? what : surroundings_disagree(&model->observed, &other->observed);
 }

@@ -478,6 +478,65 @@ static void test_watch_of_a_compacted_revision_reads_anew(void **state)
 	assert_int_equal(counts.reads, 2);
 }
 
+/* What is refused again and again is not asked again without a pause. */
+static void test_watch_of_revisions_compacted_again_and_again_pauses_in_between(void **state)
+{
+	struct fixture *fixture = *state;
+	uint64_t begun;
+
+	open_watch(fixture, false);
+	fixture->watch->times.pause_first = 40UL * MILLISECONDS;
+	fixture->watch->times.pause_max = 40UL * MILLISECONDS;
+	fixture->compacted = 1000;
+	begun = loop_now(fixture->loop);
+	assert_int_equal(registry_watch_add(fixture->watch, "/s"), 0);
+	while (fixture->reads < 6)
+		assert_int_equal(loop_run(fixture->loop), 0);
+	/* The second is at once, and the others are after half a pause at least. */
+	assert_true(loop_now(fixture->loop) - begun >= 4 * 20UL * MILLISECONDS);
+}
+
+struct feeder {
+	const struct fixture *fixture;
+	const char *part;
+	size_t left;
+};
+
+/* A part in each round of the loop: both ends of the connection are on it. */
+static void on_feed(struct loop_source *source, void *user)
+{
+	struct feeder *feeder = user;
+
+	stream_says_of(feeder->fixture, feeder->fixture->last_id, feeder->part);
+	if (--feeder->left > 0)
+		loop_source_arm(source, loop_now(feeder->fixture->loop));
+}
+
+/* One answer in parts that together are more than a service may hold. */
+static void test_watch_of_changes_beyond_the_cap_cancels_and_reads_anew(void **state)
+{
+	enum { IN_A_PART = 1024 };
+	struct fixture *fixture = *state;
+	CLEANUP(text_done) struct text part = {0};
+	struct feeder feeder = {fixture, NULL, SERVICE_DOCUMENTS_MAX / IN_A_PART + 1};
+	struct loop_source *source;
+
+	/* 18 MB, of which both ends are here: a busy machine may take a while. */
+	loop_source_arm(fixture->deadline, loop_now(fixture->loop) + 60000UL * MILLISECONDS);
+	follow(fixture);
+	text_puts(&part, "\"fragment\":true,\"events\":[" PUT(KEY_A, TWO, "3"));
+	for (size_t i = 1; i < IN_A_PART; i++)
+		text_puts(&part, "," PUT(KEY_A, TWO, "3"));
+	text_puts(&part, "]");
+	feeder.part = part.data;
+	fixture->kvs = KV(KEY_B, TWO);
+	fixture->revision = 9;
+	assert_int_equal(loop_add_timer(fixture->loop, "feeder", 0, on_feed, &feeder, &source), 0);
+	expect(fixture, "/s whole @9 +/s/b=2\n");
+	expect_requests(fixture, "cancel\ncreate from 10\n");
+	loop_source_free(source);
+}
+
 static void test_watch_of_a_silent_stream_asks_and_then_leaves_it(void **state)
 {
 	struct fixture *fixture = *state;
@@ -763,6 +822,8 @@ int main(void)
 		TEST(test_watch_of_an_event_cut_off_tells_it_once_it_is_whole),
 		TEST(test_watch_of_fragments_tells_them_when_the_last_is_there),
 		TEST(test_watch_of_a_compacted_revision_reads_anew),
+		TEST(test_watch_of_revisions_compacted_again_and_again_pauses_in_between),
+		TEST(test_watch_of_changes_beyond_the_cap_cancels_and_reads_anew),
 		TEST(test_watch_of_a_silent_stream_asks_and_then_leaves_it),
 		TEST(test_watch_of_streams_that_go_silent_reads_anew),
 		TEST(test_watch_of_a_create_without_an_answer_leaves_the_stream),

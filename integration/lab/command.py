@@ -50,7 +50,7 @@ class Dragoman:
 
     def __init__(self, registry=None):
         self.environment = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8"}
-        for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "DRAGOMAN_CHECK"):
+        for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS", "DRAGOMAN_CHECK", "LLVM_PROFILE_FILE"):
             if name in os.environ:
                 self.environment[name] = os.environ[name]
         if registry:

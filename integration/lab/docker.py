@@ -204,6 +204,9 @@ class Docker:
         policy: "always" starts it with the engine."""
         if isinstance(env, dict):
             env = [f"{key}={value}" for key, value in env.items()]
+        # A new namespace begins with what the host has, where others may have it on.
+        sysctls = {} if network == "host" or network.startswith("container:") else {
+            "net.ipv4.conf.all.route_localnet": "0"}
         made = self.api("POST", f"/containers/create?name={name}", {
             "Image": self.image, "Cmd": list(command), "Env": list(env), "Labels": labels or {},
             # Else it takes ten seconds to end what does not care for SIGTERM.
@@ -211,6 +214,7 @@ class Docker:
             "Healthcheck": {"Test": ["CMD", *healthcheck], "Interval": 10 ** 9}
             if healthcheck else None,
             "HostConfig": {"NetworkMode": network, "RestartPolicy": {"Name": restart},
+                           "Sysctls": sysctls,
                            "CgroupParent": f"/{self._cgroup}"}})
         return Container(self, name, made["Id"])
 

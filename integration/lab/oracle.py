@@ -197,6 +197,10 @@ def _elements(ruleset):
     return found if stands else None
 
 
+_MAPS = {f"{name}{family}" for name in ("services", "endpoints", "unavailable")
+         for family in _FAMILIES}
+
+
 def _listen(family, key):
     address, proto, port = key[:3]
     assert address == _FAMILIES[family], key
@@ -249,6 +253,8 @@ def rules_standing(path):
     routes, sysctls = rest.rsplit("\n\n", 1) if "\n\n" in rest else ("", rest)
     sysctls = dict(line.split(":", 1) for line in sysctls.split("\n") if line)
     elements = _elements(json.loads(ruleset))
+    # Somebody may just have put a table of his own in the place of ours.
+    assert elements is None or _MAPS <= set(elements), f"just {sorted(elements)} in the table"
     rules = Rules(_amiss(links, routes, sysctls, elements is not None))
     for family in _FAMILIES if elements is not None else ():
         rules.shares.update(_shares(elements, family))

@@ -5,6 +5,7 @@
 #include <jansson.h>
 #include <setjmp.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "dragoman/base/memory.h"
@@ -23,8 +24,17 @@
  * between is noted as well, and freed at the end, or it would have to be
  * searched for among the others.
  *
+ * A few bytes can stand for many: an empty object of two takes 150 of memory,
+ * and an answer of 16 MiB of them more than a gigabyte. So a reading may take
+ * what text of its length takes where it tells something, and some more.
+ *
  * Outside of json_read(), such as in json_pack(), jansson reports what fails.
  */
+
+enum {
+	MEMORY_PER_BYTE = 24, /* of answers that say something it is 14 at most */
+	MEMORY_AT_LEAST = 8 * 1024 * 1024,
+};
 
 struct notes {
 	void **blocks;
@@ -32,7 +42,8 @@ struct notes {
 };
 
 static struct {
-	bool active;
+	bool active, is_too_much;
+	size_t left; /* bytes that it may take */
 	jmp_buf out;
 	struct notes taken, freed;
 } reading;
@@ -46,12 +57,23 @@ static bool note(struct notes *notes, void *block)
 	return true;
 }
 
+/* Does not return where there is too little left for it. */
+static void take_from_what_is_left(size_t size)
+{
+	reading.is_too_much = size > reading.left;
+	if (reading.is_too_much)
+		longjmp(reading.out, 1);
+	reading.left -= size;
+}
+
 static void *allocate(size_t size)
 {
-	void *block = malloc(size);
+	void *block;
 
 	if (!reading.active)
-		return block;
+		return malloc(size);
+	take_from_what_is_left(size);
+	block = malloc(size);
 	if (block && note(&reading.taken, block))
 		return block;
 	free(block);
@@ -83,14 +105,27 @@ __attribute__((constructor)) static void take_over(void)
 	json_set_alloc_funcs(allocate, release);
 }
 
+static int refuse(struct json_error_t *reason)
+{
+	static const char text[] = "its values take too much memory for its length";
+
+	if (reason) {
+		*reason = (struct json_error_t){.line = 1, .column = 1};
+		(void)snprintf(reason->text, sizeof(reason->text), "%s", text);
+	}
+	return -EINVAL;
+}
+
 int json_read(const char *data, size_t length, size_t flags, struct json_t **ret,
 	      struct json_error_t *reason)
 {
 	*ret = NULL;
 	if (setjmp(reading.out)) {
 		end_reading(&reading.taken);
-		return -ENOMEM;
+		return reading.is_too_much ? refuse(reason) : -ENOMEM;
 	}
+	reading.left = MEMORY_PER_BYTE * length + MEMORY_AT_LEAST;
+	reading.is_too_much = false;
 	reading.active = true;
 	*ret = json_loadb(data, length, flags, reason);
 	end_reading(&reading.freed);

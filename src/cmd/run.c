@@ -162,40 +162,16 @@ static void on_ready(void *user)
 	notify("READY=1");
 }
 
-static void answer(const char *path, struct http_reply *reply, void *user)
-{
-	struct running *running = user;
-	bool ready = agent_is_ready(running->agent);
-
-	reply->status = 200;
-	reply->type = "text/plain; charset=utf-8";
-	text_done(&reply->body);
-	if (strcmp(path, "/status") == 0) {
-		reply->type = "application/json";
-		agent_status(running->agent, &reply->body);
-	} else if (strcmp(path, "/metrics") == 0) {
-		reply->type = "text/plain; version=0.0.4; charset=utf-8";
-		agent_metrics(running->agent, &reply->body);
-	} else if (strcmp(path, "/healthz") == 0) {
-		text_puts(&reply->body, "ok\n");
-	} else if (strcmp(path, "/readyz") == 0) {
-		reply->status = ready ? 200 : 503;
-		text_puts(&reply->body, ready ? "ready\n" : "the first full round is not done\n");
-	} else {
-		reply->status = 404;
-		text_puts(&reply->body, "there are /status, /metrics, /healthz and /readyz\n");
-	}
-}
-
 static int open_servers(struct running *running, struct error *error)
 {
 	const struct options *options = running->options;
-	int r = server_new_unix(running->loop, options->socket, 0660, answer, running,
+	int r = server_new_unix(running->loop, options->socket, 0660, agent_answer, running->agent,
 				&running->local, error);
 
 	if (r < 0 || !options->metrics)
 		return r;
-	r = server_new_tcp(running->loop, options->metrics, answer, running, &running->tcp, error);
+	r = server_new_tcp(running->loop, options->metrics, agent_answer, running->agent,
+			   &running->tcp, error);
 	return r < 0 ? error_wrap(error, "--metrics") : 0;
 }
 

@@ -121,11 +121,16 @@ static void poll_on_event(struct poll *poll, const struct http_answer *answer, c
 		poll_lost(poll, &error);
 		return;
 	}
+	if (index <= since) {
+		/* A cache in between, which would go on at once, and for ever. */
+		(void)answer_wrong(&error, "%s: answer has an event that is known already", host);
+		poll_lost(poll, &error);
+		return;
+	}
 	poll->failures = 0;
-	if (index > poll->revision)
-		poll->revision = index;
+	poll->revision = index;
 	poll_start(poll);
-	if (is_more && index > since)
+	if (is_more)
 		watch_read_again(service, true);
 	else
 		watch_changes(service, &list, since, received);
@@ -139,8 +144,7 @@ static void poll_on_failure(struct poll *poll, const struct http_answer *answer,
 
 	etcd2_decode_failure(answer->body, answer->length, &failure);
 	if (failure.code == ETCD2_EVENT_INDEX_CLEARED) {
-		service->watch->counts.compactions++;
-		watch_read_again(service, true);
+		watch_overtaken(service);
 	} else if (failure.code != ETCD2_NO_ERROR && answer->status < 500) {
 		/* What it means the read finds out, and says. */
 		(void)error_set(&error, -EACCES, ERROR_INVALID, "%s: %s (error %ld)", host,

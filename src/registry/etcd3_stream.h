@@ -63,6 +63,8 @@ struct watcher *etcd3_watcher_find(const struct stream *stream, uint64_t id);
 bool etcd3_watcher_add(struct stream *stream, struct watcher *watcher);
 /* It waits for its turn, unless it does already or has had it. */
 void etcd3_watcher_enqueue(struct stream *stream, struct watcher *watcher);
+/* Tells the other side to end it. One that is being created is cancelled when it is there. */
+void etcd3_watcher_cancel(struct stream *stream, const struct watcher *watcher);
 /* Forgets what the stream knows of it; it is in no list then. */
 void etcd3_watcher_drop(struct stream *stream, struct watcher *watcher);
 size_t etcd3_watcher_count(const struct following *following);

@@ -58,6 +58,18 @@ void etcd3_watcher_enqueue(struct stream *stream, struct watcher *watcher)
 	TAILQ_INSERT_TAIL(&stream->queue, watcher, entry);
 }
 
+void etcd3_watcher_cancel(struct stream *stream, const struct watcher *watcher)
+{
+	CLEANUP(text_done) struct text request = {0};
+
+	if (watcher->id == 0 || stream->creating == watcher || !stream->request)
+		return;
+	etcd3_encode_cancel(watcher->id, &request);
+	/* Where that fails the stream is about to end. */
+	if (!request.failed)
+		(void)http_send(stream->request, request.data, request.length);
+}
+
 void etcd3_watcher_drop(struct stream *stream, struct watcher *watcher)
 {
 	if (watcher->queued)
@@ -122,18 +134,8 @@ static void etcd3_unfollow(struct watch_service *service)
 	struct stream *stream = service->watch->kind;
 	struct following *following = TAKE(service->state);
 
-	for (size_t i = 0; following && i < etcd3_watcher_count(following); i++) {
-		const struct watcher *watcher = &following->watchers[i];
-		CLEANUP(text_done) struct text request = {0};
-
-		/* One that is being created is cancelled when it is there. */
-		if (watcher->id == 0 || stream->creating == watcher || !stream->request)
-			continue;
-		etcd3_encode_cancel(watcher->id, &request);
-		/* Where that fails the stream is about to end. */
-		if (!request.failed)
-			(void)http_send(stream->request, request.data, request.length);
-	}
+	for (size_t i = 0; following && i < etcd3_watcher_count(following); i++)
+		etcd3_watcher_cancel(stream, &following->watchers[i]);
 	if (!following)
 		return;
 	etcd3_watchers_drop(stream, following);

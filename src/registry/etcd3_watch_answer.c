@@ -63,8 +63,7 @@ static void service_compacted(struct stream *stream, struct watch_service *servi
 		    !(waits && following->watchers[0].revision + 1 < compact_revision))
 			continue;
 		etcd3_watchers_drop(stream, following);
-		watch->counts.compactions++;
-		watch_read_again(other, true);
+		watch_overtaken(other);
 	}
 }
 
@@ -179,6 +178,7 @@ static void stream_on_events(struct stream *stream, const struct etcd3_watch_ans
 		return;
 	}
 	if (change_list_is_too_large(&watcher->fragments)) {
+		etcd3_watcher_cancel(stream, watcher);
 		etcd3_watcher_drop(stream, watcher);
 		watch_read_again(service, true);
 		return;

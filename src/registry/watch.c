@@ -144,6 +144,22 @@ void watch_read_later(struct watch_service *service, uint64_t pause)
 	loop_source_trigger(service->watch->deferred);
 }
 
+void watch_overtaken(struct watch_service *service)
+{
+	struct registry_watch *watch = service->watch;
+	uint64_t now = loop_now(watch->loop);
+
+	/* Longer than any pause, which is jittered by half. */
+	if (now - service->overtaken > 2 * watch->times.pause_max)
+		service->overtakes = 0;
+	service->overtaken = now;
+	watch->counts.compactions++;
+	watch_read_again(service, true);
+	/* It may have been followed in between, for a moment. */
+	if (service->overtakes++ > 0)
+		watch_read_later(service, watch_pause(watch, service->overtakes - 1));
+}
+
 void watch_followed(struct watch_service *service)
 {
 	service->failures = 0;

@@ -38,9 +38,11 @@ struct watch_service {
 	bool wanted;   /* is to be read, */
 	uint64_t when; /* not before */
 	unsigned failures;
-	bool known;    /* was read; below: all up to revision is told */
-	bool tell;     /* the next answer, even if it is the same */
-	bool restored; /* what is told whole next is of a registry that came back as another */
+	unsigned overtakes; /* in a row: what it was to go on from was gone, */
+	uint64_t overtaken; /* last at this time */
+	bool known;         /* was read; below: all up to revision is told */
+	bool tell;          /* the next answer, even if it is the same */
+	bool restored;      /* what is told whole next is of a registry that came back as another */
 	uint64_t revision;
 	uint64_t read_at;             /* the revision of the last read */
 	struct watch_read *read;      /* under way for it */
@@ -106,6 +108,13 @@ void watch_changes(struct watch_service *service, struct change_list *list, uint
 
 /* The service has to be read anew, soon, and is told even if nothing changed. */
 void watch_read_again(struct watch_service *service, bool is_told);
+
+/*
+ * What the service was to be followed from is gone: it is read anew, at once
+ * the first time. A registry that says so again and again is not asked without
+ * a pause.
+ */
+void watch_overtaken(struct watch_service *service);
 
 /* The service is followed: failures from now on are no more in a row. */
 void watch_followed(struct watch_service *service);

@@ -27,6 +27,7 @@
 #include "dragoman/base/error.h"
 #include "dragoman/base/loop.h"
 #include "dragoman/base/text.h"
+#include "dragoman/http/server.h"
 #include "dragoman/model/descriptor.h"
 #include "dragoman/model/ruleset.h"
 #include "dragoman/registry/registry.h"
@@ -91,5 +92,11 @@ void agent_on_ready(struct agent *agent, void (*function)(void *user), void *use
 /* The JSON of `dragoman status`; the Prometheus text of /metrics. Appended. */
 void agent_status(const struct agent *agent, struct text *ret);
 void agent_metrics(const struct agent *agent, struct text *ret);
+
+/*
+ * An http_handler (http/server.h) of the agent, which is its user: /status,
+ * /metrics, /healthz, /readyz.
+ */
+void agent_answer(const char *path, struct http_reply *reply, void *agent);
 
 #endif

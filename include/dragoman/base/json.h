@@ -5,7 +5,9 @@
 /*
  * Reading JSON with jansson, where memory may be exhausted. jansson alone goes
  * on with half of a string then, reads beyond its end, or says that what was
- * right is no JSON; here it is an error of its own.
+ * right is no JSON; here it is an error of its own. So it is where a text of
+ * whatever length has so many values that they would take more memory than
+ * anything that is meant.
  */
 
 #include <stddef.h>
@@ -15,7 +17,7 @@ struct json_error_t;
 
 /*
  * json_loadb() of jansson, with its flags. Returns 0 with a value in *ret, which
- * is the caller's; -EINVAL where it is no JSON, and then the reason is in
+ * is the caller's; -EINVAL where it is no JSON, or far too many values, and then the reason is in
  * *reason, if that is not NULL; or -ENOMEM. *ret is NULL on failure. Not
  * thread-safe, and not to be called while another call is under way.
  */
