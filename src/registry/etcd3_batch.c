@@ -223,7 +223,7 @@ static void batch_settle_together(struct batch *batch, const struct together *to
 	for (size_t i = 0; i < count; i++) {
 		if (holds[i]) {
 			service_settle(batch->read, batch->services[i], &whole, position, host,
-				       NULL);
+				       &next);
 			continue;
 		}
 		etcd3_service_done(batch->services[i]);
@@ -256,7 +256,7 @@ static enum verdict_of_answer batch_decode(struct batch *batch,
 					   struct error *error)
 {
 	struct etcd3_result results[2 * BATCH_SERVICES] = {0};
-	size_t marks[BATCH_SERVICES];
+	size_t marks[BATCH_SERVICES] = {0};
 	struct together together = {.batch = batch};
 	struct ranges ranges;
 	struct registry_position position;
