@@ -1,0 +1,54 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: MIT
+"""Measures, side by side, and says what of the bar is met.
+
+    bench/run.py [--only SECTION[,SECTION]] [--quick] [--results FOLDER]
+
+Tables go to the terminal; Markdown, JSON and plots to the folder.
+"""
+
+import argparse
+import importlib
+import pathlib
+import sys
+import time
+
+sys.path.insert(1, str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
+
+import machine  # noqa: E402
+import report  # noqa: E402
+from results import Results  # noqa: E402
+
+SECTIONS = ("update", "fan")
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default=",".join(SECTIONS), help=", ".join(SECTIONS))
+    parser.add_argument("--quick", action="store_true", help="within two minutes, less exact")
+    parser.add_argument("--results", default="bench-results", type=pathlib.Path)
+    options = parser.parse_args()
+    options.only = [each for each in options.only.split(",") if each]
+    for section in options.only:
+        if section not in SECTIONS:
+            parser.error(f"{section} is no section; there are {', '.join(SECTIONS)}")
+    return options
+
+
+def main():
+    options = parse()
+    results = Results(options.quick)
+    about = machine.describe()
+    began = time.monotonic()
+    for section in options.only:
+        results.tell(f"--- {section}")
+        before = machine.busy()
+        importlib.import_module(f"measure.{section}").run(results)
+        results.tell(f"--- {section}: {time.monotonic() - began:.0f} s so far; "
+                     f"{machine.share(before)}")
+    about["seconds"] = round(time.monotonic() - began)
+    report.write(results, about, options.results)
+
+
+if __name__ == "__main__":
+    main()
