@@ -147,6 +147,7 @@ $(BENCHES): $(BUILD)/bench/%: $(BUILD)/bench/%.o $(BENCH_LIBRARY) $(LIBRARY)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) $(PACKAGE_LIBS) -pthread
 $(BUILD)/bench/raw: PACKAGE_LIBS = -lmnl
+$(BUILD)/bench/empty: ALL_LDFLAGS += -Wl,--no-as-needed
 
 .SECONDARY:
 -include $(patsubst %.c,$(BUILD)/%.d,$(C_SOURCES))
@@ -272,8 +273,9 @@ sanitized:
 
 DRAGOMAN ?= $(PROGRAM)
 .PHONY: integration
-integration: all probes sanitized
+integration: all probes benches sanitized
 	$(Q)DRAGOMAN='$(abspath $(DRAGOMAN))' DRAGOMAN_PROBES='$(abspath $(BUILD)/integration)' \
+		DRAGOMAN_BENCHES='$(abspath $(BUILD)/bench)' \
 		DRAGOMAN_SANITIZED='$(abspath $(BUILD)/sanitize/dragoman)' \
 		PYTHON='$(PYTHON)' contrib/run-integration $(if $(RESULTS),-r '$(RESULTS)') $(PYTEST_FLAGS)
 

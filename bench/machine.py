@@ -71,4 +71,5 @@ def share(before):
 def kernel_memory():
     """Bytes that the kernel has for itself and cannot give back by itself."""
     text = pathlib.Path("/proc/meminfo").read_text()
-    return 1024 * int(re.search(r"^SUnreclaim: +(\d+) kB$", text, re.MULTILINE)[1])
+    return 1024 * sum(int(re.search(rf"^{name}: +(\d+) kB$", text, re.MULTILINE)[1])
+                      for name in ("SUnreclaim", "Percpu"))

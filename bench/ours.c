@@ -96,17 +96,12 @@ static void tell_removed(struct told *told, unsigned service, unsigned document)
 }
 
 /* All of a service, as it is at first. */
-static int tell_whole(struct ours *ours, unsigned service)
+static void tell_whole(struct ours *ours, unsigned service)
 {
 	unsigned count = ours->state.endpoints;
-	struct told *each = calloc(count, sizeof(*each));
-	struct document *documents = calloc(count, sizeof(*documents));
+	struct told *each = console_memory(count, sizeof(*each));
+	struct document *documents = console_memory(count, sizeof(*documents));
 
-	if (!each || !documents) {
-		free(each);
-		free(documents);
-		return -1;
-	}
 	for (unsigned j = 0; j < count; j++) {
 		*number_of(ours, service, j) = state_number(&ours->state, service, j);
 		tell_put(&each[j], service, j, *number_of(ours, service, j));
@@ -120,7 +115,6 @@ static int tell_whole(struct ours *ours, unsigned service)
 						       .received = loop_now(ours->loop)});
 	free(documents);
 	free(each);
-	return 0;
 }
 
 /* --- What the agent makes of it ------------------------------------------------ */
@@ -154,11 +148,22 @@ static uint64_t reconcile(struct ours *ours)
 	return console_now() - began;
 }
 
+/* On a busy machine a commit that had to wait is charged, and the next put off: not here. */
+static void forgive(const struct agent *agent)
+{
+	struct target *target;
+
+	LIST_FOREACH (target, &agent->targets, entry)
+		target->debt = 0;
+}
+
 /* Nanoseconds, from the update to the commit. */
 static uint64_t take(struct ours *ours, struct told *told)
 {
-	uint64_t began = console_now();
+	uint64_t began;
 
+	forgive(ours->agent);
+	began = console_now();
 	told->update.received = began;
 	subscriptions_update(ours->agent, &told->update);
 	(void)reconcile(ours);
@@ -188,8 +193,8 @@ static int add_descriptors(struct descriptor_set *set, const struct origin *orig
 		int name = snprintf(variable, sizeof(variable), "BACKEND_S%u", i);
 		int length = snprintf(value, sizeof(value), "s%u;%u", i, state_port(i));
 
-		if (descriptor_set_add(set, origin, variable, (size_t)name, value,
-				       (size_t)length) < 0)
+		if (descriptor_set_add(set, origin, variable, (size_t)name, value, (size_t)length) <
+		    0)
 			return error_no_memory(error);
 	}
 	return 0;
@@ -198,7 +203,8 @@ static int add_descriptors(struct descriptor_set *set, const struct origin *orig
 static int open_agent(struct ours *ours)
 {
 	char url[64];
-	/* Where process 1 cannot be seen, the namespace that we are in would count as the host's. */
+	/* Where process 1 cannot be seen, the namespace that we are in would count as the host's.
+	 */
 	struct agent_options options = {.registry = {.url = url},
 					.root = "/services",
 					.env_prefix = "BACKEND_",
@@ -242,8 +248,7 @@ static int load(void *user, const unsigned *numbers)
 		return -1;
 	for (unsigned i = 0; i < ours->state.services; i++) {
 		ours->spare[i] = ours->state.endpoints;
-		if (tell_whole(ours, i) < 0)
-			return console_fail("telling");
+		tell_whole(ours, i);
 	}
 	before = ours->agent->metrics.commits;
 	took = reconcile(ours);
@@ -255,10 +260,11 @@ static int replace(void *user, const unsigned *numbers)
 {
 	struct ours *ours = user;
 	unsigned from = numbers[0], count = numbers[1];
-	uint64_t *took = calloc(count + 1, sizeof(*took)), before = ours->agent->metrics.commits;
+	uint64_t *took = console_memory(count, sizeof(*took)),
+		 before = ours->agent->metrics.commits;
 	struct told told;
 
-	for (unsigned i = 0; took && i < count; i++) {
+	for (unsigned i = 0; i < count; i++) {
 		unsigned service = state_changed_service(&ours->state, from + i);
 		unsigned document = state_changed_endpoint(&ours->state, from + i);
 
@@ -268,8 +274,6 @@ static int replace(void *user, const unsigned *numbers)
 		tell_put(&told, service, document, STATE_REPLACED_FIRST + from + i);
 		took[i] = take(ours, &told);
 	}
-	if (!took)
-		return console_fail("replacing");
 	console_list("replace", took, count, 1);
 	free(took);
 	return check_commits(ours, before, count);
@@ -279,11 +283,11 @@ static int grow(void *user, const unsigned *numbers)
 {
 	struct ours *ours = user;
 	unsigned from = numbers[0], count = numbers[1];
-	uint64_t *added = calloc(2 * (size_t)count + 1, sizeof(*added));
+	uint64_t *added = console_memory(2 * (size_t)count, sizeof(*added));
 	uint64_t *removed = added + count, before = ours->agent->metrics.commits;
 	struct told told;
 
-	for (unsigned i = 0; added && i < count; i++) {
+	for (unsigned i = 0; i < count; i++) {
 		unsigned service = state_changed_service(&ours->state, from + i);
 		unsigned document = state_changed_endpoint(&ours->state, from + i);
 		unsigned spare = ours->spare[service];
@@ -297,8 +301,6 @@ static int grow(void *user, const unsigned *numbers)
 		removed[i] = take(ours, &told);
 		ours->spare[service] = document;
 	}
-	if (!added)
-		return console_fail("growing");
 	console_list("add", added, count, 1);
 	console_list("remove", removed, count, 0);
 	free(added);
@@ -308,19 +310,17 @@ static int grow(void *user, const unsigned *numbers)
 static int same(void *user, const unsigned *numbers)
 {
 	struct ours *ours = user;
-	uint64_t *took = calloc(numbers[0] + 1, sizeof(*took));
+	uint64_t *took = console_memory(numbers[0], sizeof(*took));
 	uint64_t before = ours->agent->metrics.commits;
 	struct told told;
 
-	for (unsigned i = 0; took && i < numbers[0]; i++) {
+	for (unsigned i = 0; i < numbers[0]; i++) {
 		unsigned service = state_changed_service(&ours->state, i);
 		unsigned document = ours->spare[service] == 0;
 
 		tell_put(&told, service, document, *number_of(ours, service, document));
 		took[i] = take(ours, &told);
 	}
-	if (!took)
-		return console_fail("telling");
 	console_list("same", took, numbers[0], 1);
 	free(took);
 	return check_commits(ours, before, 0);
@@ -329,20 +329,23 @@ static int same(void *user, const unsigned *numbers)
 static int resync(void *user, const unsigned *numbers)
 {
 	struct ours *ours = user;
-	uint64_t *took = calloc(numbers[0] + 1, sizeof(*took));
-	uint64_t before = ours->agent->metrics.commits;
+	uint64_t *took = console_memory(numbers[0], sizeof(*took));
+	uint64_t before = ours->agent->metrics.commits, reads = ours->agent->metrics.reads;
 	struct target *target;
 
-	for (unsigned i = 0; took && i < numbers[0]; i++) {
+	for (unsigned i = 0; i < numbers[0]; i++) {
+		forgive(ours->agent);
 		LIST_FOREACH (target, &ours->agent->targets, entry) {
 			reconciler_mark_stale(target);
 		}
 		took[i] = reconcile(ours);
 	}
-	if (!took)
-		return console_fail("resync");
 	console_list("resync", took, numbers[0], 1);
 	free(took);
+	if (ours->agent->metrics.reads - reads < numbers[0] * ours->spaces.count) {
+		(void)fprintf(stderr, "ours: not everything was read\n");
+		return -1;
+	}
 	return check_commits(ours, before, 0);
 }
 
@@ -358,11 +361,9 @@ static int tell_descriptor(void *user, const unsigned *numbers)
 static int show(void *user, const unsigned *numbers)
 {
 	struct ours *ours = user;
-	uint64_t *found = calloc(ours->state.endpoints, sizeof(*found));
+	uint64_t *found = console_memory(ours->state.endpoints, sizeof(*found));
 	unsigned count = 0;
 
-	if (!found)
-		return console_fail("showing");
 	for (unsigned j = 0; j <= ours->state.endpoints; j++) {
 		if (j != ours->spare[numbers[0]])
 			found[count++] = *number_of(ours, numbers[0], j);
@@ -386,8 +387,10 @@ static int open_registry(struct ours *ours)
 int main(int argc, char **argv)
 {
 	static const struct console_verb verbs[] = {
-		{"clear", 0, clear}, {"load", 0, load}, {"replace", 2, replace}, {"grow", 2, grow}, {"same", 1, same},
-		{"resync", 1, resync}, {"show", 1, show}, {"descriptor", 1, tell_descriptor},
+		{"clear", 0, clear},     {"load", 0, load},
+		{"replace", 2, replace}, {"grow", 2, grow},
+		{"same", 1, same},       {"resync", 1, resync},
+		{"show", 1, show},       {"descriptor", 1, tell_descriptor},
 	};
 	struct ours ours = {0};
 
@@ -402,10 +405,10 @@ int main(int argc, char **argv)
 		(void)fprintf(stderr, "ours: too many, or none\n");
 		return 2;
 	}
-	ours.numbers = calloc((size_t)ours.state.services * (ours.state.endpoints + 1),
-			      sizeof(*ours.numbers));
-	ours.spare = calloc(ours.state.services, sizeof(*ours.spare));
-	if (!ours.numbers || !ours.spare || loop_new(&ours.loop) < 0 || open_registry(&ours) < 0 ||
+	ours.numbers = console_memory((size_t)ours.state.services * (ours.state.endpoints + 1),
+				      sizeof(*ours.numbers));
+	ours.spare = console_memory(ours.state.services, sizeof(*ours.spare));
+	if (loop_new(&ours.loop) < 0 || open_registry(&ours) < 0 ||
 	    spaces_open(&ours.spaces, argc == 4 ? strtoul(argv[3], NULL, 10) : 0) < 0)
 		return console_fail("ours") < 0;
 	return console_run(verbs, ARRAY_SIZE(verbs), &ours);

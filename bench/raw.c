@@ -172,7 +172,7 @@ static int replace(void *user, const unsigned *numbers)
 {
 	struct raw *raw = user;
 	unsigned from = numbers[0], count = numbers[1];
-	uint64_t *took = calloc(count + 1, sizeof(*took));
+	uint64_t *took = console_memory(count, sizeof(*took));
 	struct batch batch = {0};
 	int r = 0;
 
@@ -253,7 +253,8 @@ static int grow(void *user, const unsigned *numbers)
 {
 	struct raw *raw = user;
 	unsigned from = numbers[0], count = numbers[1];
-	uint64_t *added = calloc(2 * (size_t)count + 1, sizeof(*added)), *removed = added + count;
+	uint64_t *added = console_memory(2 * (size_t)count, sizeof(*added)),
+		 *removed = added + count;
 	struct batch batch = {0};
 	int r = 0;
 
@@ -301,9 +302,9 @@ static int read_all(void *user, const unsigned *numbers)
 	static const enum layout_set sets[] = {LAYOUT_SERVICES, LAYOUT_ENDPOINTS,
 					       LAYOUT_UNAVAILABLE6};
 	struct raw *raw = user;
-	uint64_t *took = calloc(numbers[0] + 1, sizeof(*took)), began;
-	char *buffer = malloc(READ_SIZE);
-	int r = buffer && took ? 0 : console_fail("reading");
+	uint64_t *took = console_memory(numbers[0], sizeof(*took)), began;
+	char *buffer = console_memory(READ_SIZE, 1);
+	int r = 0;
 
 	for (unsigned i = 0; i < numbers[0] && r == 0; i++) {
 		began = console_now();
@@ -332,10 +333,8 @@ static int tell_descriptor(void *user, const unsigned *numbers)
 static int show(void *user, const unsigned *numbers)
 {
 	struct raw *raw = user;
-	uint64_t *found = calloc(raw->state.endpoints, sizeof(*found));
+	uint64_t *found = console_memory(raw->state.endpoints, sizeof(*found));
 
-	if (!found)
-		return console_fail("showing");
 	for (unsigned j = 0; j < raw->state.endpoints; j++)
 		found[j] = *slot_of(raw, numbers[0], j);
 	console_list("endpoints", found, raw->state.endpoints, 1);
@@ -347,15 +346,12 @@ static int show(void *user, const unsigned *numbers)
 
 static int open_sockets(struct raw *raw)
 {
-	raw->sockets = calloc(raw->spaces.count, sizeof(struct mnl_socket *));
-	if (!raw->sockets)
-		return -1;
+	raw->sockets = console_memory(raw->spaces.count, sizeof(struct mnl_socket *));
 	for (size_t i = 0; i < raw->spaces.count; i++) {
 		if (spaces_enter(&raw->spaces, i) < 0)
 			return -1;
 		raw->sockets[i] = mnl_socket_open2(NETLINK_NETFILTER, SOCK_CLOEXEC);
-		if (!raw->sockets[i] ||
-		    mnl_socket_bind(raw->sockets[i], 0, MNL_SOCKET_AUTOPID) < 0)
+		if (!raw->sockets[i] || mnl_socket_bind(raw->sockets[i], 0, MNL_SOCKET_AUTOPID) < 0)
 			return -1;
 	}
 	spaces_leave(&raw->spaces);
@@ -365,8 +361,13 @@ static int open_sockets(struct raw *raw)
 int main(int argc, char **argv)
 {
 	static const struct console_verb verbs[] = {
-		{"clear", 0, clear}, {"load", 0, load}, {"replace", 2, replace}, {"grow", 2, grow},
-		{"read", 1, read_all}, {"show", 1, show}, {"descriptor", 1, tell_descriptor},
+		{"clear", 0, clear},
+		{"load", 0, load},
+		{"replace", 2, replace},
+		{"grow", 2, grow},
+		{"read", 1, read_all},
+		{"show", 1, show},
+		{"descriptor", 1, tell_descriptor},
 	};
 	struct raw raw = {0};
 
@@ -381,10 +382,9 @@ int main(int argc, char **argv)
 		(void)fprintf(stderr, "raw: too many, or none\n");
 		return 2;
 	}
-	raw.slots = calloc((size_t)raw.state.services * (raw.state.endpoints + 1),
-			   sizeof(*raw.slots));
-	if (!raw.slots ||
-	    spaces_open(&raw.spaces, argc == 4 ? strtoul(argv[3], NULL, 10) : 0) < 0 ||
+	raw.slots = console_memory((size_t)raw.state.services * (raw.state.endpoints + 1),
+				   sizeof(*raw.slots));
+	if (spaces_open(&raw.spaces, argc == 4 ? strtoul(argv[3], NULL, 10) : 0) < 0 ||
 	    open_sockets(&raw) < 0)
 		return console_fail("raw") < 0;
 	return console_run(verbs, sizeof(verbs) / sizeof(verbs[0]), &raw);

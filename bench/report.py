@@ -5,6 +5,7 @@ import json
 
 import bar
 import figures
+import plots
 
 WIDTH = 80
 ORDER = ("raw", "ours", "nft-flat", "nft-chains", "iptables-nft", "iptables-legacy", "nftlb",
@@ -29,7 +30,7 @@ def _place(at):
         words.append(f"{rest.pop('services'):,} x {rest.pop('endpoints'):,}")
     for name in ("services", "endpoints"):
         rest.pop(name, None)
-    words += [f"{name} {value:,}" if isinstance(value, int) else f"{value}"
+    words += [f"{name} {value:,}" if isinstance(value, int) else str(value)
               for name, value in rest.items()]
     return ", ".join(words)
 
@@ -141,7 +142,7 @@ def markdown_machine(about):
            f"{about['distribution']}; {versions}.")
 
 
-def markdown(results, about, plots=()):
+def markdown(results, about, pictures=()):
     yield "# Measured"
     yield ""
     yield from markdown_machine(about)
@@ -162,9 +163,9 @@ def markdown(results, about, plots=()):
     if results.notes:
         yield "\n## Left out\n"
         yield from (f"- {note}" for note in results.notes)
-    if plots:
+    if pictures:
         yield "\n## Plots\n"
-        yield from (f"![{plot.stem}]({plot.name})" for plot in plots)
+        yield from (f"![{each.stem}]({each.name})" for each in pictures)
 
 
 # --- The whole --------------------------------------------------------------------
@@ -174,6 +175,7 @@ def write(results, about, folder):
     (folder / "results.json").write_text(json.dumps(
         {"format": 1, "about": about, "rows": results.rows, "notes": results.notes,
          "bar": bar.judge(results)}, indent=1) + "\n")
-    (folder / "results.md").write_text("\n".join(markdown(results, about)) + "\n")
+    pictures = plots.write(results, folder)
+    (folder / "results.md").write_text("\n".join(markdown(results, about, pictures)) + "\n")
     for line in terminal(results, about):
         print(line)

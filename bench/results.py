@@ -23,7 +23,8 @@ class Results:
         self.rows.append(row)
         where = " ".join(f"{name} {value:,}" if isinstance(value, int) else str(value)
                          for name, value in at.items())
-        self.tell(f"{section}: {what}, {where}: {peer} {figures.show(row['median'], unit)}")
+        place = ", ".join(filter(None, (what, where)))
+        self.tell(f"{section}: {place}: {peer} {figures.show(row['median'], unit)}")
         return row
 
     def note(self, text):

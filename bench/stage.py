@@ -18,6 +18,20 @@ from lab.namespaces import inside
 _RESET = struct.pack("ii", 1, 0)
 
 
+def time_command(*command, input=os.devnull):
+    """Seconds that a command takes, from its start to its end."""
+    words = [str(word) for word in command]
+    actions = [(os.POSIX_SPAWN_OPEN, 0, input, os.O_RDONLY, 0),
+               (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+    began = time.perf_counter()
+    pid = os.posix_spawnp(words[0], words, os.environ, file_actions=actions)
+    _, status = os.waitpid(pid, 0)
+    took = time.perf_counter() - began
+    code = os.waitstatus_to_exitcode(status)
+    assert code == 0, f"{' '.join(words)}: exit {code}"
+    return took
+
+
 class Stage:
     def __init__(self, namespaces, label):
         self.container, self.hosts = namespaces.new(label), namespaces.new(f"{label}-hosts")
@@ -35,19 +49,9 @@ class Stage:
         self.container.sysctl("net.ipv4.conf.all.route_localnet", 1)
 
     def time(self, *command, input=os.devnull):
-        """Seconds that a command takes in the container's namespace, from its start to its end."""
-        words = [str(word) for word in command]
-        actions = [(os.POSIX_SPAWN_OPEN, 0, input, os.O_RDONLY, 0),
-                   (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
+        """Seconds that a command takes in the container's namespace."""
         with inside(self.container):
-            began = time.perf_counter()
-            pid = os.posix_spawnp(words[0], words, os.environ, file_actions=actions)
-            _, status = os.waitpid(pid, 0)
-            took = time.perf_counter() - began
-        code = os.waitstatus_to_exitcode(status)
-        if code != 0:
-            raise AssertionError(f"{' '.join(words)}: exit {code}")
-        return took
+            return time_command(*command, input=input)
 
     def reached(self, port, expected):
         """The numbers of the endpoints that 127.0.0.1:port leads to: it is tried until all that

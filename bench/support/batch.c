@@ -57,14 +57,14 @@ static struct nlmsghdr *append(struct batch *batch, uint16_t type, uint16_t flag
 void batch_close(struct batch *batch, const struct nlmsghdr *message)
 {
 	batch->last = batch->length;
-	batch->length += ((size_t)message->nlmsg_len + MNL_ALIGNTO - 1) & ~(size_t)(MNL_ALIGNTO - 1);
+	batch->length += ((size_t)message->nlmsg_len + MNL_ALIGNTO - 1) &
+			 ~(size_t)(MNL_ALIGNTO - 1);
 }
 
 void batch_begin(struct batch *batch)
 {
 	batch->length = 0;
-	batch_close(batch, append(batch, NFNL_MSG_BATCH_BEGIN, 0, AF_UNSPEC,
-				  NFNL_SUBSYS_NFTABLES));
+	batch_close(batch, append(batch, NFNL_MSG_BATCH_BEGIN, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES));
 }
 
 struct nlmsghdr *batch_open(struct batch *batch, uint16_t type, uint16_t flags)
@@ -78,8 +78,7 @@ void batch_end(struct batch *batch)
 
 	last->nlmsg_flags |= NLM_F_ACK;
 	batch->acknowledged = last->nlmsg_seq;
-	batch_close(batch,
-		    append(batch, NFNL_MSG_BATCH_END, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES));
+	batch_close(batch, append(batch, NFNL_MSG_BATCH_END, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES));
 }
 
 int batch_prepare(const struct batch *batch, const struct mnl_socket *socket)

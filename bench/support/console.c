@@ -26,6 +26,16 @@ void console_list(const char *name, const uint64_t *values, size_t count, int fi
 	printf("]");
 }
 
+void *console_memory(size_t count, size_t size)
+{
+	void *memory = calloc(count ? count : 1, size);
+
+	if (memory)
+		return memory;
+	(void)console_fail("memory");
+	exit(1);
+}
+
 int console_fail(const char *what)
 {
 	(void)fprintf(stderr, "%s: %s\n", what, strerror(errno));

@@ -28,6 +28,9 @@ uint64_t console_now(void);
 /* Prints "NAME": [...], with a comma before it where it is not the first. */
 void console_list(const char *name, const uint64_t *values, size_t count, int first);
 
+/* Zeroed memory for count items; where there is none the program ends. */
+void *console_memory(size_t count, size_t size) __attribute__((returns_nonnull));
+
 /* The errno as a message on standard error. Returns -1. */
 int console_fail(const char *what);
 
