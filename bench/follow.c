@@ -12,6 +12,8 @@
  * again and again; together they make RATE changes a second.
  *
  *     writers    a thread each: put, wait for the acknowledgement, note the time
+ *     watcher    a thread: notes when etcd told of a change to one who does nothing
+ *                but watch, which is what the machine and etcd need of the time
  *     listener   a thread: notes when an element came, by what nf_tables tells
  *     client     a thread: connects to each service that has an acknowledged
  *                change nobody was led to yet, again and again
@@ -20,7 +22,8 @@
  * over with the first connection to that or a later one: so is its commit.
  *
  * Prints one JSON object: nanoseconds of each change from its acknowledgement to
- * the commit (negative where the commit came first) and to the connection.
+ * the watcher's event and to the commit (negative where that came first), and to
+ * the connection.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -54,7 +57,7 @@ static const uint64_t second = 1000000000, patience = UINT64_C(10000000000);
 
 struct change {
 	uint64_t acknowledged;
-	atomic_uint_fast64_t committed, connected;
+	atomic_uint_fast64_t told, committed, connected;
 };
 
 struct writer {
@@ -74,6 +77,7 @@ struct follow {
 	unsigned count;
 	uint64_t pause; /* of a writer from one change to the next */
 	int server;     /* of all endpoints */
+	int watcher;    /* the connection of the one who only watches */
 	struct mnl_socket *listener;
 	atomic_bool done;
 	unsigned long connections, failures;
@@ -83,6 +87,16 @@ struct follow {
 static uint32_t number_of(unsigned writer, unsigned change)
 {
 	return writer << 16 | change;
+}
+
+static struct change *change_of(const struct follow *follow, uint32_t address)
+{
+	uint32_t number = address - STATE_ADDRESS_FIRST;
+	unsigned which = number >> 16, change = number & 0xffff;
+
+	return which < follow->count && change < follow->writers[which].count
+		       ? &follow->writers[which].changes[change]
+		       : NULL;
 }
 
 /* --- The registry ------------------------------------------------------------ */
@@ -148,6 +162,20 @@ static int take_answer(int socket)
 	}
 }
 
+static int open_connection(uint16_t port, int *ret)
+{
+	const struct sockaddr_in etcd = {.sin_family = AF_INET,
+					 .sin_port = htons(port),
+					 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	const struct timeval limit = {.tv_sec = 10};
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	*ret = fd;
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) < 0)
+		return -1;
+	return connect(fd, (const struct sockaddr *)&etcd, sizeof(etcd));
+}
+
 static int put(struct writer *writer, uint32_t number)
 {
 	char request[REQUEST_MAX];
@@ -185,6 +213,94 @@ static void *write_changes(void *user)
 	return NULL;
 }
 
+/* --- One who only watches ---------------------------------------------------- */
+
+static size_t decode(char *into, size_t size, const char *digits)
+{
+	uint32_t bits = 0;
+	size_t length = 0;
+
+	for (size_t i = 0; digits[i] && digits[i] != '"' && length + 1 < size; i++) {
+		char digit = digits[i];
+		int value = digit >= 'A' && digit <= 'Z'   ? digit - 'A'
+			    : digit >= 'a' && digit <= 'z' ? digit - 'a' + 26
+			    : digit >= '0' && digit <= '9' ? digit - '0' + 52
+			    : digit == '+'                 ? 62
+			    : digit == '/'                 ? 63
+							   : -1;
+
+		if (value < 0)
+			break;
+		bits = bits << 6 | (uint32_t)value;
+		if (i % 4)
+			into[length++] = (char)(bits >> (6 - 2 * (i % 4)));
+	}
+	into[length] = '\0';
+	return length;
+}
+
+/* All values of a piece of the stream; what is cut in two is found by the next change. */
+static void take_events(const struct follow *follow, const char *text, uint64_t now)
+{
+	static const char name[] = "\"value\":\"", field[] = "\"ipaddress\": \"";
+	char value[128];
+
+	while ((text = strstr(text, name))) {
+		const char *found;
+		struct in_addr address;
+		struct change *change;
+
+		text += sizeof(name) - 1;
+		(void)decode(value, sizeof(value), text);
+		found = strstr(value, field);
+		if (!found)
+			continue;
+		found += sizeof(field) - 1;
+		value[(size_t)(found - value) + strcspn(found, "\"")] = '\0';
+		if (inet_pton(AF_INET, found, &address) != 1)
+			continue;
+		change = change_of(follow, ntohl(address.s_addr));
+		if (change)
+			atomic_store(&change->told, now);
+	}
+}
+
+static void *watch(void *user)
+{
+	struct follow *follow = user;
+	char *buffer = console_memory(RECEIVE_SIZE + 1, 1);
+
+	while (!atomic_load(&follow->done)) {
+		ssize_t got = recv(follow->watcher, buffer, RECEIVE_SIZE, 0);
+
+		if (got <= 0)
+			continue;
+		buffer[got] = '\0';
+		take_events(follow, buffer, console_now());
+	}
+	free(buffer);
+	return NULL;
+}
+
+/* Everything below /services/; the answer begins when it is watched. */
+static int open_watcher(struct follow *follow, uint16_t port)
+{
+	static const char body[] = "{\"create_request\":{\"key\":\"L3NlcnZpY2VzLw==\","
+				   "\"range_end\":\"L3NlcnZpY2VzMA==\"}}";
+	const struct timeval limit = {.tv_usec = 100000};
+	char text[REQUEST_MAX];
+	int length = snprintf(text, sizeof(text),
+			      "POST /v3/watch HTTP/1.1\r\nHost: etcd\r\n"
+			      "Content-Length: %zu\r\n\r\n%s",
+			      strlen(body), body);
+
+	if (open_connection(port, &follow->watcher) < 0 ||
+	    send(follow->watcher, text, (size_t)length, MSG_NOSIGNAL) != length ||
+	    recv(follow->watcher, text, sizeof(text), 0) <= 0)
+		return -1;
+	return setsockopt(follow->watcher, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+}
+
 /* --- The kernel -------------------------------------------------------------- */
 
 /* The attribute of a type among those in a stretch of memory, or NULL. */
@@ -206,24 +322,18 @@ static const struct nlattr *find_in(const struct nlattr *nest, unsigned type)
 	return nest ? find(mnl_attr_get_payload(nest), mnl_attr_get_payload_len(nest), type) : NULL;
 }
 
-static void note_address(struct follow *follow, uint32_t address, uint64_t now)
-{
-	uint32_t number = address - STATE_ADDRESS_FIRST;
-	unsigned which = number >> 16, change = number & 0xffff;
-
-	if (which < follow->count && change < follow->writers[which].count)
-		atomic_store(&follow->writers[which].changes[change].committed, now);
-}
-
 static void take_element(struct follow *follow, const struct nlattr *element, uint64_t now)
 {
 	const struct nlattr *value = find_in(find_in(element, NFTA_SET_ELEM_DATA), NFTA_DATA_VALUE);
+	struct change *change;
 	uint32_t address;
 
 	if (!value || mnl_attr_get_payload_len(value) != 8)
 		return;
 	memcpy(&address, mnl_attr_get_payload(value), sizeof(address));
-	note_address(follow, ntohl(address), now);
+	change = change_of(follow, ntohl(address));
+	if (change)
+		atomic_store(&change->committed, now);
 }
 
 /* Each message tells of one element: so nf_tables_setelem_notify() of the kernel has it. */
@@ -360,21 +470,6 @@ static int open_server(struct follow *follow)
 	return listen(follow->server, SOMAXCONN);
 }
 
-static int open_writer(struct writer *writer, uint16_t port)
-{
-	const struct sockaddr_in etcd = {.sin_family = AF_INET,
-					 .sin_port = htons(port),
-					 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	const struct timeval limit = {.tv_sec = 10};
-
-	writer->socket = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	writer->changes = console_memory(writer->count, sizeof(*writer->changes));
-	if (writer->socket < 0 ||
-	    setsockopt(writer->socket, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit)) < 0)
-		return -1;
-	return connect(writer->socket, (const struct sockaddr *)&etcd, sizeof(etcd));
-}
-
 static int open_all(struct follow *follow, uint16_t port, const char *registry, const char *hosts)
 {
 	int here = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
@@ -384,9 +479,13 @@ static int open_all(struct follow *follow, uint16_t port, const char *registry, 
 	if (here < 0 || there < 0 || etcd < 0 || open_listener(follow) < 0 || enter(etcd) < 0)
 		return -1;
 	for (unsigned i = 0; i < follow->count; i++) {
-		if (open_writer(&follow->writers[i], port) < 0)
+		follow->writers[i].changes = console_memory(follow->writers[i].count,
+							    sizeof(struct change));
+		if (open_connection(port, &follow->writers[i].socket) < 0)
 			return -1;
 	}
+	if (open_watcher(follow, port) < 0)
+		return -1;
 	if (enter(there) < 0 || open_server(follow) < 0 || enter(here) < 0)
 		return -1;
 	(void)close(there);
@@ -407,11 +506,12 @@ static bool is_over(const struct follow *follow)
 
 static int run(struct follow *follow)
 {
-	pthread_t listener, client;
+	pthread_t listener, client, watcher;
 	uint64_t until;
 	bool failed = false;
 
 	if (pthread_create(&listener, NULL, listen_to_kernel, follow) != 0 ||
+	    pthread_create(&watcher, NULL, watch, follow) != 0 ||
 	    pthread_create(&client, NULL, connect_to_services, follow) != 0)
 		return -1;
 	for (unsigned i = 0; i < follow->count; i++) {
@@ -432,35 +532,52 @@ static int run(struct follow *follow)
 	atomic_store(&follow->done, true);
 	(void)pthread_join(client, NULL);
 	(void)pthread_join(listener, NULL);
+	(void)pthread_join(watcher, NULL);
 	return failed ? (errno = ETIMEDOUT, -1) : 0;
 }
 
-/* The time of the first change, from this one on, that has one. */
-static uint64_t commit_of(const struct writer *writer, unsigned change)
-{
-	for (; change < writer->count; change++) {
-		uint64_t when = atomic_load(&writer->changes[change].committed);
+enum event { TOLD, COMMITTED, CONNECTED };
 
-		if (when)
-			return when;
+static uint64_t time_of(const struct change *change, enum event event)
+{
+	switch (event) {
+	case TOLD:
+		return atomic_load(&change->told);
+	case COMMITTED:
+		return atomic_load(&change->committed);
+	case CONNECTED:
+		return atomic_load(&change->connected);
 	}
 	return 0;
 }
 
-static void print(const struct follow *follow, const char *name, bool commits)
+/* Of the first change, from this one on, that has one. */
+static uint64_t when(const struct writer *writer, unsigned change, enum event event)
+{
+	for (; change < writer->count; change++) {
+		uint64_t time = time_of(&writer->changes[change], event);
+
+		if (time)
+			return time;
+	}
+	return 0;
+}
+
+static void print(const struct follow *follow, const char *name, enum event event)
 {
 	const char *comma = "";
 
-	printf("\"%s\": [", name);
+	printf(", \"%s\": [", name);
 	for (unsigned i = 0; i < follow->count; i++) {
 		const struct writer *writer = &follow->writers[i];
 
 		for (unsigned j = 1; j < writer->count; j++) {
-			uint64_t when = commits ? commit_of(writer, j)
-						: atomic_load(&writer->changes[j].connected);
+			uint64_t time = when(writer, j, event);
 
+			if (!time)
+				continue;
 			printf("%s%" PRId64, comma,
-			       (int64_t)(when - writer->changes[j].acknowledged));
+			       (int64_t)(time - writer->changes[j].acknowledged));
 			comma = ", ";
 		}
 	}
@@ -495,11 +612,11 @@ int main(int argc, char **argv)
 	began = console_now();
 	if (run(&follow) < 0)
 		return console_fail("follow") < 0;
-	printf("{\"seconds\": %.3f, \"connections\": %lu, \"failures\": %lu, ",
+	printf("{\"seconds\": %.3f, \"connections\": %lu, \"failures\": %lu",
 	       (double)(console_now() - began) / 1e9, follow.connections, follow.failures);
-	print(&follow, "committed", true);
-	printf(", ");
-	print(&follow, "connected", false);
+	print(&follow, "told", TOLD);
+	print(&follow, "committed", COMMITTED);
+	print(&follow, "connected", CONNECTED);
 	printf("}\n");
 	return 0;
 }

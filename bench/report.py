@@ -9,7 +9,7 @@ import plots
 
 WIDTH = 80
 ORDER = ("raw", "ours", "nft-flat", "nft-chains", "iptables-nft", "iptables-legacy", "nftlb",
-         "direct", "haproxy", "nginx", "empty", "nft")
+         "watcher", "direct", "haproxy", "nginx", "empty", "nft")
 SHORT = {"iptables-nft": "ipt-nft", "iptables-legacy": "ipt-leg", "nft-chains": "chains"}
 
 
@@ -18,7 +18,7 @@ def _peers(rows):
     return [each for each in ORDER if each in found] + sorted(found - set(ORDER))
 
 
-def _place(at):
+def place(at):
     """ "10,000 x 10", "1,000 namespaces", "100/s" """
     rest = dict(at)
     words = []
@@ -35,7 +35,7 @@ def _place(at):
     return ", ".join(words)
 
 
-def _groups(results):
+def groups(results):
     """Rows of one thing: {(section, what, unit): [rows]}, in the order of measuring."""
     groups = {}
     for row in results.rows:
@@ -55,13 +55,13 @@ def _ratio(rows):
 def _table(rows, unit, cell):
     """Lines of cells: a heading, then one for each place."""
     peers = _peers(rows)
-    places = {}
+    by_place = {}
     for row in rows:
-        places.setdefault(_place(row["at"]), []).append(row)
+        by_place.setdefault(place(row["at"]), []).append(row)
     yield ["", *(SHORT.get(peer, peer) for peer in peers), "ratio"]
-    for place, found in places.items():
+    for where, found in by_place.items():
         by_peer = {row["peer"]: row for row in found}
-        yield [place, *(cell(by_peer[peer], unit) if peer in by_peer else "-" for peer in peers),
+        yield [where, *(cell(by_peer[peer], unit) if peer in by_peer else "-" for peer in peers),
                _ratio(found)]
 
 
@@ -93,7 +93,7 @@ def terminal(results, about):
     yield f"dragoman {about['versions'].get('dragoman', '')}, {about['date']}"
     yield f"{about['processors']} x {about['processor']}, Linux {about['kernel']}, " \
           f"{about['distribution']}"
-    for (section, what, unit), rows in _groups(results).items():
+    for (section, what, unit), rows in groups(results).items():
         tail = "p50 / p99 / max" if section == "follow" else "median"
         yield ""
         yield f"{section}: {what} ({tail})"
@@ -117,7 +117,7 @@ def _spread(row, unit):
             f"{figures.show(row['q3'], unit)})")
 
 
-def _markdown_table(table):
+def _rows(table):
     heading, *lines = table
     if not any(line[-1] for line in lines):
         heading, lines = heading[:-1], [line[:-1] for line in lines]
@@ -125,6 +125,11 @@ def _markdown_table(table):
     yield "|---" + "|---:" * (len(heading) - 1) + "|"
     for line in lines:
         yield "| " + " | ".join(line) + " |"
+
+
+def markdown_table_of(section, unit, rows):
+    """Lines of one thing."""
+    return _rows(_table(rows, unit, _tail if section == "follow" else _spread))
 
 
 def markdown_bar(judged):
@@ -153,13 +158,12 @@ def markdown(results, about, pictures=()):
     yield ""
     yield from markdown_bar(bar.judge(results))
     last = None
-    for (section, what, unit), rows in _groups(results).items():
+    for (section, what, unit), rows in groups(results).items():
         if section != last:
             yield f"\n## {section}"
         last = section
-        cell = _tail if section == "follow" else _spread
         yield f"\n### {what}{': p50 / p99 / max' if section == 'follow' else ''}\n"
-        yield from _markdown_table(_table(rows, unit, cell))
+        yield from markdown_table_of(section, unit, rows)
     if results.notes:
         yield "\n## Left out\n"
         yield from (f"- {note}" for note in results.notes)

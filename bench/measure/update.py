@@ -167,9 +167,9 @@ def nothing(results, company):
                     ours.same(100))
 
 
-def check(company, folder):
+def check(company, folder, fresh=False):
     for peer in company.peers:
-        peer.check()
+        peer.check(fresh)
         if peer.name in ("raw", "ours", "nft-flat"):
             netlink.assert_in_sync(peer, folder)
 
@@ -188,7 +188,7 @@ def measure(results, state, classes, expectation):
     with tempfile.TemporaryDirectory() as folder, Namespaces() as namespaces, \
             Company(namespaces, state, chosen) as company:
         load(results, company, expectation)
-        check(company, pathlib.Path(folder))
+        check(company, pathlib.Path(folder), fresh=True)
         change(results, company)
         nothing(results, company)
         check(company, pathlib.Path(folder))

@@ -5,7 +5,7 @@
     peer.load()           all of it, into nothing; returns seconds
     peer.replace(7, 3)    the changes 7, 8 and 9; a list of seconds
     peer.grow(7, 3)       one endpoint more, then one less; two lists, "add" and "remove"
-    peer.check()          the same endpoints are reached, or AssertionError
+    peer.check()          its endpoints are reached and no others, or AssertionError
 """
 
 
@@ -19,11 +19,13 @@ class Peer:
         """The numbers of the endpoints that a service has now."""
         raise NotImplementedError
 
-    def check(self, services=None):
-        """Connects, from within the namespace; a sample of the services where none is named."""
-        for service in self.state.sample() if services is None else services:
+    def check(self, fresh=False):
+        """Connects, from within the namespace, to a sample of the services. fresh: nothing has
+        changed since it was loaded."""
+        for service in self.state.sample():
             expected = set(self.endpoints(service))
             assert len(expected) == self.state.endpoints, f"{self.name}: {len(expected)} endpoints"
+            assert not fresh or expected == set(self.state.numbers(service)), self.name
             seen = self.stage.reached(self.state.port(service), expected)
             assert seen == expected, (f"{self.name}: service {service} leads to "
                                       f"{sorted(seen)}, not {sorted(expected)}")
