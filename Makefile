@@ -92,7 +92,7 @@ help:
 	'make soak        SECONDS=N: everything at once, at random, for so long (as root)' \
 	'make bench       speed beside the peers, as root: ONLY=section[,section] QUICK=1;' \
 	'                 tables, JSON and plots in $$(BENCH_RESULTS);' \
-	'                 make bench-compare A=one.json B=other.json' \
+	'                 make bench-compare A=one.json B=other.json; make bench-page A=one.json' \
 	'make cover       which lines unit and integration tests run (as root; needs llvm)' \
 	'make tidy format format-check headers layers manual scripts services security   one of them' \
 	'make install     to $$(DESTDIR)$$(PREFIX); make uninstall' \
@@ -336,14 +336,16 @@ cover:
 BENCH_RESULTS  ?= bench-results
 BENCH_PACKAGES := nftables iptables iproute2 nftlb haproxy nginx-light libnginx-mod-stream wrk \
 	gnuplot-nox etcd-server docker.io busybox-static python3 strace
-.PHONY: bench bench-compare
+.PHONY: bench bench-compare bench-page
 bench: all benches
 	$(Q)contrib/ensure-packages $(BENCH_PACKAGES)
 	$(Q)DRAGOMAN='$(abspath $(DRAGOMAN))' DRAGOMAN_BENCHES='$(abspath $(BUILD)/bench)' \
 		$(PYTHON) -B bench/run.py $(if $(QUICK),--quick) $(if $(ONLY),--only '$(ONLY)') \
-		--results '$(BENCH_RESULTS)'
+		$(if $(LIMIT),--limit '$(LIMIT)') --results '$(BENCH_RESULTS)'
 bench-compare:
 	$(Q)$(PYTHON) -B bench/compare.py '$(A)' '$(B)'
+bench-page:
+	$(Q)$(PYTHON) -B bench/page.py '$(A)'
 
 # --- Installing -------------------------------------------------------------
 

@@ -22,13 +22,9 @@ _SECONDS = ((1, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 _BYTES = ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"), (1, "B"))
 
 
-def _scaled(value, scales):
-    if value == 0:
-        return "0"
-    for scale, name in scales:
-        if abs(value) >= scale:
-            return f"{_digits(value / scale)} {name}"
-    return f"{_digits(value / scales[-1][0])} {scales[-1][1]}"
+def _scale(value, scales):
+    """How large a unit to write a value in, and its name."""
+    return next(((scale, name) for scale, name in scales if abs(value) >= scale), scales[-1])
 
 
 def _digits(value):
@@ -36,21 +32,29 @@ def _digits(value):
     size = abs(value)
     if value == int(value) and size < 1000:
         return f"{value:.0f}"
-    return f"{value:.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.2f}"
+    return f"{value:,.0f}" if size >= 100 else f"{value:.1f}" if size >= 10 else f"{value:.2f}"
+
+
+def _unit(value, unit):
+    """What to divide by, and what to write behind."""
+    if value and unit in ("s", "B", "B/s"):
+        scale, name = _scale(value, _SECONDS if unit == "s" else _BYTES)
+        return scale, f" {name}{'/s' if unit == 'B/s' else ''}"
+    return 1, {"x": " x", "/s": "/s"}.get(unit, f" {unit}" if unit and value else "")
 
 
 def show(value, unit):
     """A value in words: show(0.0123, "s") is "12.3 ms"."""
     if value is None:
         return "-"
-    if unit == "s":
-        return _scaled(value, _SECONDS)
-    if unit == "B":
-        return _scaled(value, _BYTES)
-    if unit == "B/s":
-        return _scaled(value, _BYTES) + "/s"
-    if unit == "/s":
-        return f"{value:,.0f}/s"
-    if unit == "x":
-        return f"{_digits(value)} x"
-    return f"{_digits(value)}{' ' + unit if unit else ''}"
+    scale, name = _unit(value, unit)
+    return _digits(value / scale) + name
+
+
+def show_spread(row, unit):
+    """The median, and between which values half of all lie: "12.3 ms (11.8-13.0)"."""
+    if row["count"] == 1:
+        return show(row["median"], unit)
+    scale, _ = _unit(row["median"], unit)
+    return (f"{show(row['median'], unit)} ({_digits(row['q1'] / scale)}-"
+            f"{_digits(row['q3'] / scale)})")

@@ -109,14 +109,6 @@ def terminal(results, about):
 
 # --- Markdown ---------------------------------------------------------------------
 
-def _spread(row, unit):
-    """The median, and between which values half of all lie."""
-    if row["count"] == 1:
-        return figures.show(row["median"], unit)
-    return (f"{figures.show(row['median'], unit)} ({figures.show(row['q1'], unit)} to "
-            f"{figures.show(row['q3'], unit)})")
-
-
 def _rows(table):
     heading, *lines = table
     if not any(line[-1] for line in lines):
@@ -129,7 +121,7 @@ def _rows(table):
 
 def markdown_table_of(section, unit, rows):
     """Lines of one thing."""
-    return _rows(_table(rows, unit, _tail if section == "follow" else _spread))
+    return _rows(_table(rows, unit, _tail if section == "follow" else figures.show_spread))
 
 
 def markdown_bar(judged):

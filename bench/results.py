@@ -11,8 +11,8 @@ import figures
 
 
 class Results:
-    def __init__(self, quick=False):
-        self.quick = quick
+    def __init__(self, quick=False, limit=240):
+        self.quick, self.limit = quick, 2 if quick else limit
         self.rows, self.notes = [], []
 
     def add(self, section, what, peer, at, values, unit="s"):

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Measures, side by side, and says what of the bar is met.
 
-    bench/run.py [--only SECTION[,SECTION]] [--quick] [--results FOLDER]
+    bench/run.py [--only SECTION[,SECTION]] [--quick] [--limit SECONDS] [--results FOLDER]
 
 Tables go to the terminal; Markdown, JSON and plots to the folder.
 """
@@ -27,6 +27,8 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default=",".join(SECTIONS), help=", ".join(SECTIONS))
     parser.add_argument("--quick", action="store_true", help="within two minutes, less exact")
+    parser.add_argument("--limit", type=float, default=240, help="seconds that a peer's load may "
+                        "be expected to take; those who take longer are left out")
     parser.add_argument("--results", default="bench-results", type=pathlib.Path)
     options = parser.parse_args()
     options.only = [each for each in options.only.split(",") if each]
@@ -41,7 +43,7 @@ def main():
     # Whatever is measured, it is no disk.
     if pathlib.Path("/dev/shm").is_dir():
         tempfile.tempdir = "/dev/shm"
-    results = Results(options.quick)
+    results = Results(options.quick, options.limit)
     about = machine.describe()
     began = time.monotonic()
     for section in options.only:

@@ -5,10 +5,11 @@ At each size everybody loads the same state into a namespace of its own, in turn
 several times over; then the endpoints that are reached are compared with those
 that should be. Then the changes: some of the first, some of the second, and round
 again, so that a machine that gets slower does so for all. At the end it is looked
-at again. A peer whose last load lets expect that the next size takes longer than
-LIMIT is left out from there on, and that is said.
+at again. A peer whose loads so far let expect that the next size takes longer than the
+limit is left out from there on, and that is said.
 """
 
+import math
 import pathlib
 import tempfile
 import time
@@ -25,13 +26,12 @@ BY_ENDPOINTS, ENDPOINT_COUNTS = 10, (1, 10, 100, 1000)  # services; endpoints of
 PEERS = (netlink.Raw, netlink.Ours, nft.Flat, nft.Chains, iptables.IptablesNft,
          iptables.IptablesLegacy, Nftlb)
 
-LIMIT = 240  # seconds that one load may be expected to take
 SLOW = 5  # a load that takes as long is measured once
 CHEAP = 0.005  # a change below that is measured by the dozen
 
 
 class Expectation:
-    """What the next size will take of a peer: it grew like this so far, at worst."""
+    """What a load of the next size will take of a peer, at worst."""
 
     def __init__(self):
         self._loads = {}
@@ -40,6 +40,7 @@ class Expectation:
         self._loads.setdefault(peer, []).append((size, seconds))
 
     def of(self, peer, size):
+        """As it grew so far, and a power more: what it takes to begin hides how it grows."""
         known = self._loads.get(peer, [])
         if not known:
             return 0
@@ -47,9 +48,8 @@ class Expectation:
         power = 1.0
         if len(known) > 1:
             before_size, before = known[-2]
-            # Where it is fast, what it costs to begin hides how it grows.
-            power = 2.0 if last / before > (last_size / before_size) ** 1.3 else 1.2
-        return last * (size / last_size) ** power
+            power += math.log(last / before) / math.log(last_size / before_size)
+        return last * (size / last_size) ** max(1.0, power)
 
 
 class Company:
@@ -179,8 +179,7 @@ def measure(results, state, classes, expectation):
     chosen = []
     for each in classes:
         expected = expectation.of(each.name, size)
-        most = getattr(each, "most", None)
-        if expected > LIMIT or (results.quick and expected > 1) or (most and size > most):
+        if expected > results.limit:
             results.note(f"update: {each.name} is left out at {state.services:,} x "
                          f"{state.endpoints:,}: {expected:.0f} s are to be expected of one load")
         else:

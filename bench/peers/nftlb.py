@@ -25,7 +25,6 @@ def _backend(number):
 
 class Nftlb(Model):
     name = "nftlb"
-    most = 10000  # endpoints of all services: with ten times as many it takes an hour
 
     def __init__(self, stage, state):
         super().__init__(stage, state)
