@@ -7,17 +7,23 @@ import tempfile
 import time
 
 from lab.agent import Agent
-from lab.etcd import Etcd
+from lab.etcd import Etcd, transaction
 from lab.waiting import wait_until
 from state import document
+
+
+_AT_ONCE = 5000
 
 
 @contextlib.contextmanager
 def registry(state):
     """An etcd with all services of a state."""
-    with Etcd() as etcd:
-        etcd.put_many((f"/services/s{service}/{number}", document(number))
-                      for service in range(state.services) for number in state.numbers(service))
+    # Limits of what one may write at once; of what is read they change nothing.
+    with Etcd(options=("--max-txn-ops", _AT_ONCE, "--max-request-bytes", 2**26)) as etcd:
+        pairs = [(f"/services/s{service}/{number}", document(number))
+                 for service in range(state.services) for number in state.numbers(service)]
+        for start in range(0, len(pairs), _AT_ONCE):
+            etcd.call("/v3/kv/txn", **transaction(pairs[start:start + _AT_ONCE]))
         yield etcd
 
 

@@ -64,8 +64,8 @@ def share(before):
     whole, idle, stolen, own = (after - was for after, was in zip(busy(), before))
     second = os.sysconf("SC_CLK_TCK")
     others = max(0.0, (whole - idle - stolen) / second - own)
-    return (f"others had up to {100 * others * second / max(1, whole):.0f} % of the processors, "
-            f"{100 * stolen / max(1, whole):.0f} % were stolen by the host")
+    return (f"of the processors others had up to {100 * others * second / max(1, whole):.0f} %, "
+            f"the host {100 * stolen / max(1, whole):.0f} %")
 
 
 def kernel_memory():

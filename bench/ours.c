@@ -394,22 +394,13 @@ int main(int argc, char **argv)
 	};
 	struct ours ours = {0};
 
-	if (argc < 3 || argc > 4) {
-		(void)fprintf(stderr, "usage: ours SERVICES ENDPOINTS [NAMESPACES]\n");
+	if (state_parse(argc, argv, &ours.state) < 0)
 		return 2;
-	}
-	ours.state = (struct state){.services = (unsigned)strtoul(argv[1], NULL, 10),
-				    .endpoints = (unsigned)strtoul(argv[2], NULL, 10)};
-	if (ours.state.services - 1 >= STATE_SERVICES_MAX ||
-	    ours.state.endpoints - 1 >= STATE_ENDPOINTS_MAX) {
-		(void)fprintf(stderr, "ours: too many, or none\n");
-		return 2;
-	}
 	ours.numbers = console_memory((size_t)ours.state.services * (ours.state.endpoints + 1),
 				      sizeof(*ours.numbers));
 	ours.spare = console_memory(ours.state.services, sizeof(*ours.spare));
 	if (loop_new(&ours.loop) < 0 || open_registry(&ours) < 0 ||
-	    spaces_open(&ours.spaces, argc == 4 ? strtoul(argv[3], NULL, 10) : 0) < 0)
+	    spaces_open(&ours.spaces, ours.state.namespaces) < 0)
 		return console_fail("ours") < 0;
 	return console_run(verbs, ARRAY_SIZE(verbs), &ours);
 }

@@ -371,21 +371,11 @@ int main(int argc, char **argv)
 	};
 	struct raw raw = {0};
 
-	if (argc < 3 || argc > 4) {
-		(void)fprintf(stderr, "usage: raw SERVICES ENDPOINTS [NAMESPACES]\n");
+	if (state_parse(argc, argv, &raw.state) < 0)
 		return 2;
-	}
-	raw.state = (struct state){.services = (unsigned)strtoul(argv[1], NULL, 10),
-				   .endpoints = (unsigned)strtoul(argv[2], NULL, 10)};
-	if (raw.state.services - 1 >= STATE_SERVICES_MAX ||
-	    raw.state.endpoints - 1 >= STATE_ENDPOINTS_MAX) {
-		(void)fprintf(stderr, "raw: too many, or none\n");
-		return 2;
-	}
 	raw.slots = console_memory((size_t)raw.state.services * (raw.state.endpoints + 1),
 				   sizeof(*raw.slots));
-	if (spaces_open(&raw.spaces, argc == 4 ? strtoul(argv[3], NULL, 10) : 0) < 0 ||
-	    open_sockets(&raw) < 0)
+	if (spaces_open(&raw.spaces, raw.state.namespaces) < 0 || open_sockets(&raw) < 0)
 		return console_fail("raw") < 0;
 	return console_run(verbs, sizeof(verbs) / sizeof(verbs[0]), &raw);
 }

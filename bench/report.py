@@ -105,6 +105,8 @@ def terminal(results, about):
             yield f"  {line['verdict']:8}{line['name']:56}{line['shown']:>9} {line['limit']}"
     for note in results.notes:
         yield f"  note: {note}"
+    for section, said in about.get("busy", {}).items():
+        yield f"  {section}: {said}"
 
 
 # --- Markdown ---------------------------------------------------------------------
@@ -137,6 +139,8 @@ def markdown_machine(about):
     yield (f"{about['date']}; {about['processors']} x {about['processor']}, "
            f"{figures.show(about['memory'], 'B')}; Linux {about['kernel']}, "
            f"{about['distribution']}; {versions}.")
+    yield ""
+    yield "; ".join(f"{section}: {said}" for section, said in about.get("busy", {}).items()) + "."
 
 
 def markdown(results, about, pictures=()):

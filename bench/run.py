@@ -45,13 +45,14 @@ def main():
         tempfile.tempdir = "/dev/shm"
     results = Results(options.quick, options.limit)
     about = machine.describe()
-    began = time.monotonic()
+    began, about["busy"] = time.monotonic(), {}
     for section in options.only:
         results.tell(f"--- {section}")
         before = machine.busy()
         importlib.import_module(f"measure.{section}").run(results)
+        about["busy"][section] = machine.share(before)
         results.tell(f"--- {section}: {time.monotonic() - began:.0f} s so far; "
-                     f"{machine.share(before)}")
+                     f"{about['busy'][section]}")
     about["seconds"] = round(time.monotonic() - began)
     report.write(results, about, options.results)
 

@@ -16,7 +16,8 @@ from measure import fan, update  # noqa: E402
 from peers import netlink, nft  # noqa: E402
 from results import Results  # noqa: E402
 
-FIELDS = {"section", "what", "peer", "at", "unit", "count", "median", "q1", "q3", "p99", "min", "max"}
+FIELDS = {"section", "what", "peer", "at", "unit",
+          "count", "median", "q1", "q3", "p99", "min", "max"}
 
 
 def test_bench_smallest_sizes_give_rows_and_a_bar(tmp_path, capsys):
@@ -30,7 +31,8 @@ def test_bench_smallest_sizes_give_rows_and_a_bar(tmp_path, capsys):
     report.write(results, about, tmp_path)
     said = capsys.readouterr().out
     assert all(len(line) <= 100 for line in said.splitlines()), said
-    assert "update: replace (median)" in said and "| 3 x 10 |" in (tmp_path / "results.md").read_text()
+    assert "update: replace (median)" in said
+    assert "| 3 x 10 |" in (tmp_path / "results.md").read_text()
     told = json.loads((tmp_path / "results.json").read_text())
     assert told["format"] == 1 and all(FIELDS == set(row) for row in told["rows"])
     assert {row["peer"] for row in told["rows"] if row["what"] == "replace"} \

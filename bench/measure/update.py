@@ -181,7 +181,7 @@ def measure(results, state, classes, expectation):
         expected = expectation.of(each.name, size)
         if expected > results.limit:
             results.note(f"update: {each.name} is left out at {state.services:,} x "
-                         f"{state.endpoints:,}: {expected:.0f} s are to be expected of one load")
+                         f"{state.endpoints:,}: a load may take longer than {results.limit:.0f} s")
         else:
             chosen.append(each)
     with tempfile.TemporaryDirectory() as folder, Namespaces() as namespaces, \

@@ -8,6 +8,9 @@
     peer.check()          its endpoints are reached and no others, or AssertionError
 """
 
+import pathlib
+import tempfile
+
 
 class Peer:
     name = None
@@ -74,3 +77,34 @@ class Model(Peer):
     def change(self, service, before, after):
         """The service's endpoints are others from now on. Returns seconds."""
         raise NotImplementedError
+
+
+class Written(Model):
+    """One that reads what to do from a file. whole() is the text of all of it."""
+
+    def __init__(self, stage, state):
+        super().__init__(stage, state)
+        stage.open_localhost()
+        self._folder = tempfile.TemporaryDirectory(prefix="dragoman-bench-")
+        self.input = pathlib.Path(self._folder.name) / "input"
+        self._whole = pathlib.Path(self._folder.name) / "whole"
+
+    def load(self):
+        if not self._whole.exists():
+            self._whole.write_text(self.whole())
+        self.start_anew()
+        return self.run(self._whole)
+
+    def run_text(self, text):
+        self.input.write_text(text)
+        return self.run(self.input)
+
+    def run(self, file):
+        """Has it read. Returns seconds."""
+        raise NotImplementedError
+
+    def whole(self):
+        raise NotImplementedError
+
+    def close(self):
+        self._folder.cleanup()

@@ -1,37 +1,18 @@
 # SPDX-License-Identifier: MIT
 """nft -f: our own layout, and the chains for each service and endpoint that kube-proxy makes."""
 
-import pathlib
 import re
-import tempfile
 
-from peers import Model
+from peers import Written
 from state import ENDPOINT_PORT, address
 
 
-class Nft(Model):
-    def __init__(self, stage, state):
-        super().__init__(stage, state)
-        stage.open_localhost()
-        self._folder = tempfile.TemporaryDirectory(prefix="dragoman-bench-")
-        self._input = pathlib.Path(self._folder.name) / "input"
-        self._whole = pathlib.Path(self._folder.name) / "whole"
-
-    def _run(self, text):
-        self._input.write_text(text)
-        return self.stage.time("nft", "-f", self._input)
-
+class Nft(Written):
     def clear(self):
         self.stage.time("nft", "flush", "ruleset")
 
-    def load(self):
-        if not self._whole.exists():
-            self._whole.write_text(self.whole())
-        self.start_anew()
-        return self.stage.time("nft", "-f", self._whole)
-
-    def close(self):
-        self._folder.cleanup()
+    def run(self, file):
+        return self.stage.time("nft", "-f", file)
 
 
 class Flat(Nft):
@@ -68,7 +49,7 @@ class Flat(Nft):
             lines += [f"delete element inet dragoman services4 {{ {key} }}",
                       f"add element inet dragoman services4 {{ {key} : "
                       f"goto balance4-{len(after)} }}"]
-        return self._run("\n".join(lines) + "\n")
+        return self.run_text("\n".join(lines) + "\n")
 
 
 class Chains(Nft):
@@ -115,4 +96,4 @@ class Chains(Nft):
         for number in set(before) - set(after):
             endpoint = f"ip services {self._endpoint(service, number)}"
             lines += [f"flush chain {endpoint}", f"delete chain {endpoint}"]
-        return self._run("\n".join(lines) + "\n")
+        return self.run_text("\n".join(lines) + "\n")

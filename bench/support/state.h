@@ -12,11 +12,13 @@
  * the address 10.64.0.0 + number, port 7000.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum {
 	STATE_SERVICES_MAX = 20000,
 	STATE_ENDPOINTS_MAX = 4000,
+	STATE_NAMESPACES_MAX = 10000,
 	STATE_PORT_FIRST = 10000,
 	STATE_ENDPOINT_PORT = 7000,
 	STATE_ADDRESS_FIRST = 0x0a400000, /* 10.64.0.0, host byte order */
@@ -27,7 +29,11 @@ enum {
 
 struct state {
 	unsigned services, endpoints;
+	unsigned namespaces; /* of the program's own; 0: it works in that which it is in */
 };
+
+/* From the command line: SERVICES ENDPOINTS [NAMESPACES]. Returns 0, or -1 and says the usage. */
+int state_parse(int argc, char **argv, struct state *ret);
 
 static inline uint16_t state_port(unsigned service)
 {
