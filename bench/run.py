@@ -13,6 +13,7 @@ import pathlib
 import sys
 import tempfile
 import time
+import traceback
 
 sys.path.insert(1, str(pathlib.Path(__file__).resolve().parents[1] / "integration"))
 
@@ -45,17 +46,23 @@ def main():
         tempfile.tempdir = "/dev/shm"
     results = Results(options.quick, options.limit)
     about = machine.describe()
-    began, about["busy"] = time.monotonic(), {}
+    began, about["busy"], failed = time.monotonic(), {}, []
     for section in options.only:
         results.tell(f"--- {section}")
         before = machine.busy()
-        importlib.import_module(f"measure.{section}").run(results)
+        try:
+            importlib.import_module(f"measure.{section}").run(results)
+        except Exception:  # what the others measured is not lost for that
+            traceback.print_exc()
+            results.note(f"{section}: it failed")
+            failed.append(section)
         about["busy"][section] = machine.share(before)
         results.tell(f"--- {section}: {time.monotonic() - began:.0f} s so far; "
                      f"{about['busy'][section]}")
     about["seconds"] = round(time.monotonic() - began)
     report.write(results, about, options.results)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

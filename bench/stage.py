@@ -18,15 +18,22 @@ from lab.namespaces import inside
 _RESET = struct.pack("ii", 1, 0)
 
 
+class Taken(float):
+    """Seconds from start to end; processor: how many of them it was at work."""
+
+    processor = None
+
+
 def time_command(*command, input=os.devnull):
-    """Seconds that a command takes, from its start to its end."""
+    """What a command takes, from its start to its end."""
     words = [str(word) for word in command]
     actions = [(os.POSIX_SPAWN_OPEN, 0, input, os.O_RDONLY, 0),
                (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0)]
     began = time.perf_counter()
     pid = os.posix_spawnp(words[0], words, os.environ, file_actions=actions)
-    _, status = os.waitpid(pid, 0)
-    took = time.perf_counter() - began
+    _, status, used = os.wait4(pid, 0)
+    took = Taken(time.perf_counter() - began)
+    took.processor = used.ru_utime + used.ru_stime
     code = os.waitstatus_to_exitcode(status)
     assert code == 0, f"{' '.join(words)}: exit {code}"
     return took

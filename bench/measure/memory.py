@@ -67,10 +67,10 @@ class Peak(threading.Thread):
 
     def __init__(self, agent):
         super().__init__(daemon=True)
-        self._agent, self._stop, self.bytes = agent, threading.Event(), 0
+        self._agent, self._over, self.bytes = agent, threading.Event(), 0
 
     def run(self):
-        while not self._stop.wait(0.002):
+        while not self._over.wait(0.002):
             with contextlib.suppress(OSError, TypeError):
                 self.bytes = max(self.bytes, self._agent.private_dirty())
 
@@ -79,7 +79,7 @@ class Peak(threading.Thread):
         return self
 
     def __exit__(self, *_):
-        self._stop.set()
+        self._over.set()
         self.join()
 
 

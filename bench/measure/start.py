@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 """A one-shot with nothing to change, beside an empty program with the same libraries.
 
-Both are started, in turn, and waited for. The registry is a file. What makes the
+Both are started, in turn, and waited for. The registry is a file. Processor time is
+what of it they were at work, and does not depend on how busy others are. What makes the
 libraries slow to load is asked of each by itself: an empty program that is linked
 with it, and with what it brings along, alone.
 """
@@ -68,16 +69,21 @@ def _time(rounds, commands):
     return in_turn(list(commands), rounds, lambda name, _: time_command(*commands[name]))
 
 
+def _processor(taken):
+    return taken.processor
+
+
 def one_shot(results, stage, state, folder, rounds):
     shot = OneShot(stage, state, folder)
     found = _time(rounds, {"empty": [PROGRAMS / "empty"], "plan": shot.command("plan"),
                            "reconcile": shot.command("reconcile")})
     listed = ("nft", "list", "table", "inet", "dragoman")
     found["nft"] = [stage.time(*listed) for _ in range(rounds // 3)]
-    rows = {name: results.add("start", "from start to end", name, state.parameters, times)
-            for name, times in found.items()}
-    results.add("start", "above the empty program", "ours", state.parameters,
-                rows["reconcile"]["median"] - rows["empty"]["median"])
+    for what, of in (("from start to end", float), ("processor time", _processor)):
+        rows = {name: results.add("start", what, name, state.parameters, map(of, times))
+                for name, times in found.items()}
+        results.add("start", f"{what}, above the empty program", "ours", state.parameters,
+                    rows["reconcile"]["median"] - rows["empty"]["median"])
 
 
 def run(results, rounds=None):
@@ -101,5 +107,6 @@ def libraries(results, folder, rounds):
         relocations, objects = _loader(command)
         at = {"linked with": name}
         results.add("start", "an empty program", "time", at, found[name])
+        results.add("start", "an empty program", "processor", at, map(_processor, found[name]))
         results.add("start", "an empty program, counts", "objects", at, objects, "")
         results.add("start", "an empty program, counts", "relocations", at, relocations, "")
