@@ -28,14 +28,15 @@ def registry(state):
 
 
 @contextlib.contextmanager
-def agent(etcd, namespace, state, *more):
-    """An agent that was just started; wait_until_ready() says how long it took."""
+def agent(etcd, target, state, *more):
+    """An agent that was just started; wait_until_ready() says how long it took. target: a
+    namespace, or the number of a process in it."""
     with tempfile.TemporaryDirectory() as folder:
         descriptors = pathlib.Path(folder) / "descriptors"
         descriptors.write_text("".join(f"BACKEND_S{service}=s{service};{state.port(service)}\n"
                                        for service in range(state.services)))
         began = time.monotonic()
-        with Agent("--netns", namespace, "--env-file", descriptors, *more, registry=etcd.url,
+        with Agent("--pid" if isinstance(target, int) else "--netns", target, "--env-file", descriptors, *more, registry=etcd.url,
                    ready=False) as started:
             started.began = began
             yield started
