@@ -72,8 +72,9 @@ def _lines(table):
     if not any(line[-1] for line in table[1:]):
         table = [line[:-1] for line in table]
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    gap = "  " if sum(widths) + 2 * len(widths) <= WIDTH else " "
     for line in table:
-        yield "  ".join([line[0].ljust(widths[0]),
+        yield gap.join([line[0].ljust(widths[0]),
                          *(text.rjust(width) for text, width in zip(line[1:], widths[1:]))])
 
 
@@ -82,7 +83,8 @@ def _median(row, unit):
 
 
 def _tail(row, unit):
-    return " / ".join(figures.show(row[field], unit) for field in ("median", "p99", "max"))
+    fields = ("median", "p99", "max") if row["count"] > 1 else ("median",)
+    return " / ".join(figures.show(row[field], unit) for field in fields)
 
 
 def _cell(section):

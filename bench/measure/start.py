@@ -87,7 +87,7 @@ def one_shot(results, stage, state, folder, rounds):
 
 
 def run(results, rounds=None):
-    rounds = rounds or (60 if results.quick else 300)
+    rounds = rounds or (40 if results.quick else 300)
     with tempfile.TemporaryDirectory() as name, Namespaces() as namespaces:
         for state in SIZES:
             stage = Stage(namespaces, f"start{state.services}")

@@ -5,8 +5,10 @@ Each has a stage of its own. At its far end nginx serves /small and /large on ev
 address that an endpoint may have; `url` is where the client goes.
 """
 
+import os
 import pathlib
 import tempfile
+import urllib.parse
 
 from lab.waiting import wait_until
 from peers.netlink import Ours
@@ -57,6 +59,17 @@ listen service
 """
 
 
+def _children(pid):
+    found = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(each for child in found for each in _children(int(child)))]
+
+
+def _processor(pid):
+    """Seconds that a process was at work so far."""
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def _start_nginx(namespace, folder, name, modules, rest):
     configuration = folder / f"{name}.conf"
     configuration.write_text(_NGINX.format(folder=folder, name=name, modules=modules, rest=rest))
@@ -81,18 +94,22 @@ class Way:
         self.folder.chmod(0o755)
         (self.folder / "small").write_bytes(b"x" * 100)
         (self.folder / "large").write_bytes(b"x" * LARGE)
-        _start_nginx(self.stage.hosts, self.folder, "server", "",
-                     _SERVER.format(folder=self.folder, port=ENDPOINT_PORT))
-        self.begin()
+        self._processes = [_start_nginx(
+            self.stage.hosts, self.folder, "server", "",
+            _SERVER.format(folder=self.folder, port=ENDPOINT_PORT)), *self.begin()]
         wait_until(self._answers, what=f"{self.name} to answer")
 
     def begin(self):
-        """Whatever stands between."""
+        """Whatever stands between. Returns processes that work for each request."""
+        return []
+
+    def processor(self):
+        """Seconds that server and proxy were at work so far."""
+        return sum(_processor(pid) for process in self._processes
+                   for pid in _children(process.pid))
 
     def _answers(self):
-        from urllib.parse import urlsplit
-
-        where = urlsplit(self.url)
+        where = urllib.parse.urlsplit(self.url)
         done = self.stage.container.run(
             "bash", "-c", f"exec 3<>/dev/tcp/{where.hostname}/{where.port} && "
             "printf 'GET /small HTTP/1.0\\r\\n\\r\\n' >&3 && head -1 <&3", check=False)
@@ -115,6 +132,7 @@ class Rules(Way):
     def begin(self):
         self._peer = Ours(self.stage, State(10000, ENDPOINTS))
         self._peer.load()
+        return []
 
     def close(self):
         self._peer.close()
@@ -128,7 +146,7 @@ class Haproxy(Way):
         configuration = self.folder / "haproxy.cfg"
         configuration.write_text(_HAPROXY.format(port=PORT, servers="\n    ".join(
             f"server e{number} {address(number)}:{ENDPOINT_PORT}" for number in range(ENDPOINTS))))
-        self.stage.container.start("haproxy", "-db", "-f", configuration)
+        return [self.stage.container.start("haproxy", "-db", "-f", configuration)]
 
 
 class Nginx(Way):
@@ -137,9 +155,9 @@ class Nginx(Way):
     def begin(self):
         servers = " ".join(f"server {address(number)}:{ENDPOINT_PORT};"
                            for number in range(ENDPOINTS))
-        _start_nginx(self.stage.container, self.folder, "stream",
-                     "load_module /usr/lib/nginx/modules/ngx_stream_module.so;",
-                     _STREAM.format(servers=servers, port=PORT))
+        return [_start_nginx(self.stage.container, self.folder, "stream",
+                             "load_module /usr/lib/nginx/modules/ngx_stream_module.so;",
+                             _STREAM.format(servers=servers, port=PORT))]
 
 
 WAYS = (Direct, Rules, Haproxy, Nginx)
