@@ -50,13 +50,16 @@ say = $(if $(filter 1,$(V)),,@printf '  %-8s %s\n' '$(1)' '$(2)')
 ok = @printf '  ok       %s\n' '$(1)'
 
 SOURCES      := $(filter-out src/main.c,$(sort $(wildcard src/*/*.c)))
-HEADERS      := $(sort $(wildcard include/dragoman/*/*.h src/*/*.h tests/*.h tests/*/*.h))
+HEADERS      := $(sort $(wildcard include/dragoman/*/*.h src/*/*.h tests/*.h tests/*/*.h bench/*/*.h))
 TEST_SOURCES := $(sort $(wildcard tests/test_*.c))
 TEST_SUPPORT := $(filter-out $(TEST_SOURCES),$(sort $(wildcard tests/*.c)))
 FUZZ_SOURCES := $(sort $(wildcard tests/fuzz/fuzz_*.c))
 PROBE_SOURCES := $(sort $(wildcard integration/*.c))
+BENCH_SOURCES := $(sort $(wildcard bench/*.c))
+BENCH_SUPPORT := $(sort $(wildcard bench/support/*.c))
 REPLAY       := tests/fuzz/replay.c
-C_SOURCES    := $(wildcard src/main.c) $(SOURCES) $(TEST_SOURCES) $(TEST_SUPPORT) $(FUZZ_SOURCES) $(REPLAY) $(PROBE_SOURCES)
+C_SOURCES    := $(wildcard src/main.c) $(SOURCES) $(TEST_SOURCES) $(TEST_SUPPORT) $(FUZZ_SOURCES) $(REPLAY) $(PROBE_SOURCES) \
+	$(BENCH_SOURCES) $(BENCH_SUPPORT)
 SCRIPTS      := $(sort $(wildcard contrib/check contrib/demo contrib/ensure-packages contrib/run-tests contrib/run-integration .ci/run))
 MANUALS      := contrib/man/dragoman.8
 SERVICES     := contrib/systemd/dragoman.service
@@ -67,6 +70,7 @@ OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
 SUPPORT := $(BUILD)/tests/libsupport.a
 TESTS   := $(TEST_SOURCES:%.c=$(BUILD)/%)
 PROBES  := $(PROBE_SOURCES:%.c=$(BUILD)/%)
+BENCHES := $(BENCH_SOURCES:%.c=$(BUILD)/%)
 FUZZERS := $(FUZZ_SOURCES:%.c=$(BUILD)/%)
 REPLAYS := $(FUZZ_SOURCES:tests/fuzz/fuzz_%.c=$(BUILD)/tests/fuzz/replay_%)
 
@@ -86,6 +90,9 @@ help:
 	'make fuzz        each fuzzer for SECONDS=60, with clang' \
 	'make valgrind    unit tests under valgrind' \
 	'make soak        SECONDS=N: everything at once, at random, for so long (as root)' \
+	'make bench       speed beside the peers, as root: ONLY=section[,section] QUICK=1;' \
+	'                 tables, JSON and plots in $$(BENCH_RESULTS);' \
+	'                 make bench-compare A=one.json B=other.json; make bench-page A=one.json' \
 	'make cover       which lines unit and integration tests run (as root; needs llvm)' \
 	'make tidy format format-check headers layers manual scripts services security   one of them' \
 	'make install     to $$(DESTDIR)$$(PREFIX); make uninstall' \
@@ -132,6 +139,16 @@ $(PROBES): $(BUILD)/integration/%: $(BUILD)/integration/%.o $(LIBRARY)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) $(PACKAGE_LIBS) -pthread
 
+# The raw program has nothing but libmnl; the empty one has all of our libraries, and no use for them.
+BENCH_LIBRARY := $(BUILD)/bench/libsupport.a
+$(BENCH_LIBRARY): $(BENCH_SUPPORT:%.c=$(BUILD)/%.o)
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+$(BENCHES): $(BUILD)/bench/%: $(BUILD)/bench/%.o $(BENCH_LIBRARY) $(LIBRARY)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) $(PACKAGE_LIBS) -pthread
+$(BUILD)/bench/raw: PACKAGE_LIBS = -lmnl
+$(BUILD)/bench/empty: ALL_LDFLAGS += -Wl,--no-as-needed
+
 .SECONDARY:
 -include $(patsubst %.c,$(BUILD)/%.d,$(C_SOURCES))
 
@@ -148,20 +165,21 @@ list-checks:
 .PHONY: gcc clang
 # In the parent where it builds with gcc anyway: two makes must not share a directory.
 ifneq ($(findstring gcc,$(CC)),)
-gcc: all tests probes
+gcc: all tests probes benches
 	$(call ok,$@)
 else
 gcc:
-	$(Q)$(MAKE) --no-print-directory CC=gcc BUILD=$(BUILD)/gcc all tests probes
+	$(Q)$(MAKE) --no-print-directory CC=gcc BUILD=$(BUILD)/gcc all tests probes benches
 	$(call ok,$@)
 endif
 clang:
-	$(Q)$(MAKE) --no-print-directory CC=$(CLANG) BUILD=$(BUILD)/clang all tests probes
+	$(Q)$(MAKE) --no-print-directory CC=$(CLANG) BUILD=$(BUILD)/clang all tests probes benches
 	$(call ok,$@)
 
-.PHONY: tests probes unit sanitize valgrind
+.PHONY: tests probes benches unit sanitize valgrind
 tests: $(TESTS)
 probes: $(PROBES)
+benches: $(BENCHES)
 
 unit: $(TESTS)
 	$(Q)contrib/run-tests $(TESTS)
@@ -255,8 +273,9 @@ sanitized:
 
 DRAGOMAN ?= $(PROGRAM)
 .PHONY: integration
-integration: all probes sanitized
+integration: all probes benches sanitized
 	$(Q)DRAGOMAN='$(abspath $(DRAGOMAN))' DRAGOMAN_PROBES='$(abspath $(BUILD)/integration)' \
+		DRAGOMAN_BENCHES='$(abspath $(BUILD)/bench)' \
 		DRAGOMAN_SANITIZED='$(abspath $(BUILD)/sanitize/dragoman)' \
 		PYTHON='$(PYTHON)' contrib/run-integration $(if $(RESULTS),-r '$(RESULTS)') $(PYTEST_FLAGS)
 
@@ -315,6 +334,21 @@ cover:
 	$(Q)$(LLVM_COV) report -instr-profile=$(COVER)/profile/all $(COVER)/dragoman src \
 		$(TESTS:$(BUILD)/%=-object $(COVER)/%) --show-region-summary=false --show-branch-summary=false
 	@echo '  COVER    each line with its count: $(COVER)/lines'
+
+# Speed, beside the peers: see bench/README.md. Nothing here asserts anything.
+BENCH_RESULTS  ?= bench-results
+BENCH_PACKAGES := nftables iptables iproute2 nftlb haproxy nginx-light libnginx-mod-stream wrk \
+	gnuplot-nox etcd-server docker.io busybox-static python3 strace
+.PHONY: bench bench-compare bench-page
+bench: all benches
+	$(Q)contrib/ensure-packages $(BENCH_PACKAGES)
+	$(Q)DRAGOMAN='$(abspath $(DRAGOMAN))' DRAGOMAN_BENCHES='$(abspath $(BUILD)/bench)' \
+		$(PYTHON) -B bench/run.py $(if $(QUICK),--quick) $(if $(ONLY),--only '$(ONLY)') \
+		$(if $(LIMIT),--limit '$(LIMIT)') --results '$(BENCH_RESULTS)'
+bench-compare:
+	$(Q)$(PYTHON) -B bench/compare.py '$(A)' '$(B)'
+bench-page:
+	$(Q)$(PYTHON) -B bench/page.py '$(A)'
 
 # --- Installing -------------------------------------------------------------
 
