@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "spaces.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define OWN "/proc/self/ns/net"
@@ -26,12 +29,26 @@ static int open_own(void)
 	return open(OWN, O_RDONLY | O_CLOEXEC);
 }
 
+/* Run by hand it would fill the host's own namespace with rules. */
+static bool is_the_hosts(void)
+{
+	struct stat own, first;
+
+	return stat(OWN, &own) == 0 && stat("/proc/1/ns/net", &first) == 0 &&
+	       own.st_dev == first.st_dev && own.st_ino == first.st_ino;
+}
+
 int spaces_open(struct spaces *spaces, size_t count)
 {
 	*spaces = (struct spaces){.home = open_own()};
 	spaces->fds = calloc(count ? count : 1, sizeof(*spaces->fds));
 	if (spaces->home < 0 || !spaces->fds || raise_limit() < 0)
 		return -1;
+	if (count == 0 && is_the_hosts()) {
+		(void)fprintf(stderr, "not in the host's own network namespace: unshare -n ...\n");
+		errno = EPERM;
+		return -1;
+	}
 	if (count == 0) {
 		spaces->fds[spaces->count++] = open_own();
 		return spaces->fds[0] < 0 ? -1 : 0;
