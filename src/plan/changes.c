@@ -34,29 +34,35 @@ static int compare_tallies(const void *a, const void *b)
 	return endpoint_compare(&x->endpoint, &y->endpoint);
 }
 
-/* One tally for each endpoint of the site, before or after; returns how many. */
+/*
+ * One tally for each endpoint of the site: first those of its shares, in their
+ * order, then those that are of none, in theirs. Returns how many.
+ */
 static size_t tally(struct planner *planner, const struct site *site)
 {
-	struct tally *tallies = planner->tallies;
+	struct tally *tallies = planner->tallies, *others = tallies + site->share_count;
 	size_t all = 0, count = 0;
 
-	for (size_t i = 0; i < site->endpoint_count; i++)
-		tallies[all++] = (struct tally){.endpoint = site->endpoints[i]->endpoint,
-						.before = 1};
 	for (size_t i = 0; i < site->share_count; i++)
-		tallies[all++] = (struct tally){.endpoint = site->shares[i].endpoint,
-						.after = site->shares[i].slots};
-	if (all)
-		qsort(tallies, all, sizeof(*tallies), compare_tallies);
-	for (size_t i = 0; i < all; i++) {
-		if (count && compare_tallies(&tallies[count - 1], &tallies[i]) == 0) {
-			tallies[count - 1].before += tallies[i].before;
-			tallies[count - 1].after += tallies[i].after;
-		} else {
-			tallies[count++] = tallies[i];
-		}
+		tallies[i] = (struct tally){.endpoint = site->shares[i].endpoint,
+					    .after = site->shares[i].slots};
+	for (size_t i = 0; i < site->endpoint_count; i++) {
+		const struct endpoint *endpoint = &site->endpoints[i]->endpoint;
+		const struct share *share = site_share(site, endpoint);
+
+		if (share)
+			tallies[share - site->shares].before++;
+		else
+			others[all++] = (struct tally){.endpoint = *endpoint, .before = 1};
 	}
-	return count;
+	sort_unless_sorted(others, all, sizeof(*others), compare_tallies);
+	for (size_t i = 0; i < all; i++) {
+		if (count && compare_tallies(&others[count - 1], &others[i]) == 0)
+			others[count - 1].before++;
+		else
+			others[count++] = others[i];
+	}
+	return site->share_count + count;
 }
 
 /* The next endpoint, from *at on, that leaves (or, with `comes`, that is new); or NULL. */

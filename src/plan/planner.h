@@ -85,6 +85,8 @@ int sites_plan(struct planner *planner);
 
 /* slots.c: decides what a site is to have, and gives the verdicts for its elements. */
 void slots_plan(struct planner *planner, struct site *site);
+/* The share of an endpoint, or NULL. */
+const struct share *site_share(const struct site *site, const struct endpoint *endpoint);
 
 /*
  * structure.c: table, sets and chains. The first before, the second after the

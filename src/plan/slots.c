@@ -15,7 +15,7 @@
  * slot moved into the hole.
  */
 
-static const struct share *share_find(const struct site *site, const struct endpoint *endpoint)
+const struct share *site_share(const struct site *site, const struct endpoint *endpoint)
 {
 	size_t low = 0, high = site->share_count;
 
@@ -87,7 +87,7 @@ static void decide(struct planner *planner, struct site *site)
 static bool take_seat(struct planner *planner, const struct site *site, size_t slot,
 		      const struct observed_endpoint *element)
 {
-	const struct share *share = share_find(site, &element->endpoint);
+	const struct share *share = site_share(site, &element->endpoint);
 
 	if (!share || planner->remaining[share - site->shares] == 0)
 		return false;
@@ -129,7 +129,7 @@ static void assign(struct planner *planner, const struct site *site)
 
 		if (element->slot < site->slots)
 			continue;
-		share = share_find(site, &element->endpoint);
+		share = site_share(site, &element->endpoint);
 		if (!share || planner->remaining[share - site->shares] == 0)
 			continue;
 		hole = next_hole(planner, hole);
