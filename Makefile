@@ -317,9 +317,10 @@ fuzz: fuzzers
 # Which lines of src the unit and the integration tests run together. Counters in mapped files
 # (%c): they stay after kill -9, and writing them is no system call that the filter would see.
 # An agent that is not root adds to them as well. What failed tests ran counts all the same.
+# valgrind 3.19 does not read clang's DWARF 5.
 COVER       := $(BUILD)/cover
-COVER_FLAGS := -O0 -g -fprofile-instr-generate -fcoverage-mapping -mllvm -runtime-counter-relocation \
-	-Wno-unused-command-line-argument
+COVER_FLAGS := -O0 -gdwarf-4 -fprofile-instr-generate -fcoverage-mapping \
+	-mllvm -runtime-counter-relocation -Wno-unused-command-line-argument
 .PHONY: cover
 cover:
 	$(Q)$(MAKE) --no-print-directory BUILD=$(COVER) CC=$(CLANG) HARDENING= CFLAGS='$(COVER_FLAGS)' all tests

@@ -277,3 +277,25 @@ def test_reconcile_namespace_without_ipv6_is_no_error(etcd, dragoman, namespaces
     assert result.code == 0, result
     assert connect(container, LOCAL4, 3) == {"10.77.0.1:7001": 3}
     assert dragoman.flush(container).code == 0
+
+
+# Words
+
+def test_plan_without_descriptors_says_where_none_were_found(dragoman, container, tmp_path):
+    (empty := tmp_path / "empty.env").write_text("# none\n")
+    process = container.start("sleep", "1000")
+    for arguments, said in (
+            (("--netns", container), "no BACKEND_ variables in the environment (sudo drops them"),
+            (("--netns", container, "--env-file", empty),
+             "no descriptors in the file given with --env-file"),
+            (("--pid", process.pid), "no BACKEND_ variables in the environment of")):
+        result = dragoman("plan", *arguments)
+        assert result.code == 0 and said in result.stderr, result
+
+
+def test_help_of_a_command_is_the_same_however_it_is_asked_for(dragoman):
+    for command in ("run", "reconcile", "plan", "resolve", "status", "flush"):
+        asked = dragoman("help", command)
+        assert asked.code == 0 and asked.stdout.startswith(f"Usage: dragoman {command} ")
+        assert dragoman(command, "--help").stdout == asked.stdout
+    assert dragoman("help", "nonsense").code == 2

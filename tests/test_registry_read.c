@@ -556,6 +556,88 @@ static void test_registry_read_with_an_expired_token_authenticates_again_once(vo
 }
 
 /* v2: "/s0" is there, "/s1" is not, "/s2" is forbidden, all others are no etcd's answers. */
+/* user: the answer to who asks for a token, or NULL. */
+static bool serve_no_token(struct http_server *server, const char *request, struct text *answer,
+			   void *user)
+{
+	if (!strstr(request, "/v3/auth/authenticate"))
+		return serve_empty(server, request, answer, NULL);
+	if (!user)
+		return serve_500(server, request, answer, NULL);
+	http_server_answer(answer, "400 Bad Request", user);
+	return true;
+}
+
+static void test_registry_read_without_a_token_asks_the_next_host_for_one(void **state)
+{
+	static char off[] = "{\"error\":\"etcdserver: authentication is not enabled\",\"code\":9}";
+	struct fixture *fixture = *state;
+
+	fixture->servers[0] = http_server_new(fixture->loop, serve_no_token, NULL);
+	fixture->servers[1] = http_server_new(fixture->loop, serve_no_token, off);
+	open_registry(fixture, "etcd", true);
+	read_services(fixture, 70);
+	assert_int_equal(fixture->answers, 70);
+	assert_int_equal(fixture->failed, 0);
+	/* Where there are no users none is needed. */
+	assert_true(http_server_count(fixture->servers[1]) > 0);
+}
+
+static void test_registry_read_where_nobody_gives_a_token_fails_whole(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->servers[0] = http_server_new(fixture->loop, serve_no_token, NULL);
+	open_registry(fixture, "etcd", true);
+	read_services(fixture, 70);
+	assert_int_equal(fixture->failed, 70);
+	assert_int_equal(fixture->done, 1);
+	assert_non_null(strstr(fixture->errors[69].data, "status 500"));
+	assert_int_equal(http_server_count(fixture->servers[0]), 1);
+}
+
+struct refusal {
+	const char *status, *body, *expected;
+	bool with_user;
+};
+
+static bool serve_refusal(struct http_server *server, const char *request, struct text *answer,
+			  void *user)
+{
+	const struct refusal *refusal = user;
+
+	(void)server;
+	(void)request;
+	http_server_answer(answer, refusal->status, refusal->body);
+	return true;
+}
+
+static void test_registry_read_of_v2_that_is_refused_says_why(void **state)
+{
+	static struct refusal cases[] = {
+		{"403 Forbidden", "{\"errorCode\":110,\"message\":\"no\"}",
+		 "no (give a user and a password file)", false},
+		{"403 Forbidden", "{\"errorCode\":110,\"message\":\"no\"}",
+		 "no (a wrong user or password, or no role that reads \"/s0*\")", true},
+		{"400 Bad Request", "{\"errorCode\":209,\"message\":\"odd\"}", "odd (error 209)",
+		 false},
+		{"500 Busy", "{\"errorCode\":300,\"message\":\"raft\"}",
+		 "status 500: raft (error 300)", false},
+	};
+	struct fixture *fixture = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		fixture->servers[0] = http_server_new(fixture->loop, serve_refusal, &cases[i]);
+		open_registry(fixture, "etcd2", cases[i].with_user);
+		read_services(fixture, 1);
+		assert_non_null(strstr(fixture->errors[0].data, cases[i].expected));
+		registry_freep(&fixture->registry);
+		http_server_free(TAKE(fixture->servers[0]));
+		text_done(&fixture->errors[0]);
+		fixture->answers = 0;
+	}
+}
+
 static bool serve_v2(struct http_server *server, const char *request, struct text *answer,
 		     void *user)
 {
@@ -694,6 +776,9 @@ int main(void)
 		TEST(test_registry_read_of_a_compacted_revision_starts_anew),
 		TEST(test_registry_read_with_an_expired_token_authenticates_again_once),
 		TEST(test_registry_read_of_v2_tells_empty_from_failed),
+		TEST(test_registry_read_without_a_token_asks_the_next_host_for_one),
+		TEST(test_registry_read_where_nobody_gives_a_token_fails_whole),
+		TEST(test_registry_read_of_v2_that_is_refused_says_why),
 		TEST(test_registry_read_from_silent_hosts_ends_within_its_timeout),
 		TEST(test_registry_read_of_a_missing_file_is_unreachable),
 		TEST(test_registry_freed_in_an_answer_makes_no_further_call),
