@@ -4,6 +4,7 @@
 import json
 import os
 import pathlib
+import tempfile
 
 from lab.command import Dragoman
 from lab.processes import Process
@@ -18,21 +19,30 @@ class Console:
     """One of the programs that take a line and answer with one. Times are in seconds."""
 
     def __init__(self, program, state, *more, start=Process):
-        # What it logs is formatted and written, but not kept.
-        self._process = start("sh", "-c", 'exec "$@" 2>/dev/null', "sh", PROGRAMS / program,
-                              state.services, state.endpoints, *more)
+        self._log = tempfile.NamedTemporaryFile(prefix="dragoman-bench-")
+        self._process = start("sh", "-c", 'log=$1; shift; exec "$@" 2>"$log"', "sh",
+                              self._log.name, PROGRAMS / program, state.services,
+                              state.endpoints, *more)
         self.pid = self._process.pid
-        assert self._process.read_line(deadline=300) == "ready"
+        assert self._read(300) == "ready"
+
+    def _read(self, deadline):
+        try:
+            return self._process.read_line(deadline)
+        except AssertionError as failure:
+            said = pathlib.Path(self._log.name).read_text(errors="replace")
+            raise AssertionError(f"{failure}\n{said[-2000:]}") from None
 
     def ask(self, *words):
         self._process.write_line(" ".join(map(str, words)))
-        return json.loads(self._process.read_line(deadline=600))
+        return json.loads(self._read(600))
 
     def times(self, *words):
         return {name: [each / 1e9 for each in values] for name, values in self.ask(*words).items()}
 
     def close(self):
         self._process.stop()
+        self._log.close()
 
 
 class Netlink(Peer):
