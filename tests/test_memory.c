@@ -76,9 +76,15 @@ static const char endpoint_two[] = "10.0.0.2:7000";
 static int read_documents(void *user, struct error *error)
 {
 	const struct document documents[] = {
-		{"/services/web/a", endpoint_one, sizeof(endpoint_one) - 1},
-		{"/services/web/b", endpoint_two, sizeof(endpoint_two) - 1},
-		{"/services/web/c", "{\"host\": \"nowhere\", \"port\": 1}", 31},
+		{.key = "/services/web/a",
+		 .value = endpoint_one,
+		 .length = sizeof(endpoint_one) - 1},
+		{.key = "/services/web/b",
+		 .value = endpoint_two,
+		 .length = sizeof(endpoint_two) - 1},
+		{.key = "/services/web/c",
+		 .value = "{\"host\": \"nowhere\", \"port\": 1}",
+		 .length = 31},
 	};
 	CLEANUP(service_freep) struct service *service = service_new("/services/web");
 	CLEANUP(arena_freep) struct arena *arena = arena_new();
@@ -106,8 +112,12 @@ static int read_documents(void *user, struct error *error)
 static int replace_documents(void *user, struct error *error)
 {
 	const struct document documents[] = {
-		{"/services/web/b", endpoint_one, sizeof(endpoint_one) - 1},
-		{"/services/web/c", endpoint_one, sizeof(endpoint_one) - 1},
+		{.key = "/services/web/b",
+		 .value = endpoint_one,
+		 .length = sizeof(endpoint_one) - 1},
+		{.key = "/services/web/c",
+		 .value = endpoint_one,
+		 .length = sizeof(endpoint_one) - 1},
 	};
 	struct service *service = user;
 	int r = service_replace(service, documents, ARRAY_SIZE(documents));
@@ -120,8 +130,9 @@ static int replace_documents(void *user, struct error *error)
 
 static int replace_documents_of_one(void *user, struct error *error)
 {
-	const struct document document = {"/services/web/a", endpoint_two,
-					  sizeof(endpoint_two) - 1};
+	const struct document document = {.key = "/services/web/a",
+					  .value = endpoint_two,
+					  .length = sizeof(endpoint_two) - 1};
 	CLEANUP(service_freep) struct service *service = NULL;
 	bool was = exhaust_pause();
 
