@@ -24,11 +24,12 @@
  * of this host want of it, and which tag one lacks can only be told of what
  * came in.
  *
- * Consul's weights go to 65535. Beyond ours they all are divided by the same,
- * since it is their relation that matters.
+ * Consul's weights go to 65535. Beyond ours they all are divided by what they
+ * have in common, and scaled down where that is not enough, since it is their
+ * relation that matters; also by those that fail, which may pass soon.
  */
 
-enum { INSTANCE_WEIGHT_MAX = 65535 };
+enum { INSTANCE_WEIGHT_MAX = 65535, WORDS_MAX = DOCUMENT_REASON_MAX };
 
 static bool is_unreserved(char byte)
 {
@@ -99,80 +100,109 @@ static void describe_check(const json_t *check, struct text *into)
 	const char *name = member(check, "Name"), *status = member(check, "Status");
 
 	if (is_maintenance(id))
-		text_printf(into, "in maintenance mode%s%s", *notes ? ": " : "", notes);
+		text_printf(into, "in maintenance mode%s%.*s", *notes ? ": " : "", WORDS_MAX,
+			    notes);
 	else
-		text_printf(into, "check \"%s\" is %s", *name ? name : id,
+		text_printf(into, "check \"%.*s\" is %.*s", WORDS_MAX, *name ? name : id, WORDS_MAX,
 			    *status ? status : "of no status");
 }
 
-/* Of those that Consul takes; WEIGHT_MAX at least. */
-static double largest_weight(const json_t *instances)
+/* Of the weights of one answer. */
+struct scale {
+	unsigned divisor; /* that they have in common */
+	unsigned largest; /* of them, divided by that */
+};
+
+/* One that Consul takes; of any other 0. */
+static unsigned weight_of(const json_t *service)
 {
-	double largest = WEIGHT_MAX;
+	const json_t *weights = json_object_get(service, "Weights");
+	json_int_t weight = json_integer_value(json_object_get(weights, "Passing"));
+
+	return weight >= 1 && weight <= INSTANCE_WEIGHT_MAX ? (unsigned)weight : 0;
+}
+
+static unsigned common_divisor(unsigned a, unsigned b)
+{
+	while (b) {
+		unsigned rest = a % b;
+
+		a = b;
+		b = rest;
+	}
+	return a;
+}
+
+static struct scale scale_of(const json_t *instances)
+{
+	struct scale scale = {0};
 
 	for (size_t i = 0; i < json_array_size(instances); i++) {
-		const json_t *service = json_object_get(json_array_get(instances, i), "Service");
-		const json_t *weights = json_object_get(service, "Weights");
-		double weight = json_number_value(json_object_get(weights, "Passing"));
+		unsigned weight = weight_of(
+			json_object_get(json_array_get(instances, i), "Service"));
 
-		if (weight > largest && weight <= INSTANCE_WEIGHT_MAX)
-			largest = weight;
+		scale.divisor = common_divisor(weight, scale.divisor);
+		if (weight > scale.largest)
+			scale.largest = weight;
 	}
-	return largest;
+	if (scale.largest <= WEIGHT_MAX)
+		return (struct scale){1, WEIGHT_MAX};
+	scale.largest /= scale.divisor;
+	return scale;
 }
 
-static json_t *scaled_weight(const json_t *service, double largest)
+static unsigned scaled_weight(unsigned weight, const struct scale *scale)
 {
-	json_t *weight = json_object_get(json_object_get(service, "Weights"), "Passing");
-	double number = json_number_value(weight), scaled = number * WEIGHT_MAX / largest;
-
-	if (largest <= WEIGHT_MAX || number < 1 || number > INSTANCE_WEIGHT_MAX)
-		return json_incref(weight);
-	return json_integer(scaled < 1 ? 1 : (json_int_t)(scaled + 0.5));
+	weight /= scale->divisor;
+	if (scale->largest > WEIGHT_MAX)
+		weight = (weight * WEIGHT_MAX + scale->largest / 2) / scale->largest;
+	return weight ? weight : 1;
 }
 
-static char *encode_document(const json_t *node, const json_t *service, double largest)
+/*
+ * One member of a document, as it stands. jansson does not say when memory runs
+ * out within the keys of an object, so the object is written here.
+ */
+static void encode_member(const char *name, const json_t *value, struct text *into)
 {
-	json_t *address = json_object_get(service, "Address");
-	CLEANUP(json_freep) json_t *document = NULL;
+	CLEANUP(memory_free)
+	char *text = value ? json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
+
+	if (value && !text)
+		into->failed = true;
+	else
+		text_printf(into, "%s\"%s\":%s", into->length ? "," : "{", name,
+			    text ? text : "null");
+}
+
+static void encode_document(const json_t *node, const json_t *service, const struct scale *scale,
+			    struct text *into)
+{
+	const json_t *address = json_object_get(service, "Address");
+	const json_t *weights = json_object_get(service, "Weights");
+	unsigned weight = weight_of(service);
 
 	if (!address || json_is_null(address) ||
 	    (json_is_string(address) && json_string_length(address) == 0))
 		address = json_object_get(node, "Address");
-	document = json_pack("{s:O?, s:O?, s:O?, s:o?}", "host", address, "port",
-			     json_object_get(service, "Port"), "tags",
-			     json_object_get(service, "Tags"), "weight",
-			     scaled_weight(service, largest));
-	return document ? json_dumps(document, JSON_COMPACT) : NULL;
+	encode_member("host", address, into);
+	encode_member("port", json_object_get(service, "Port"), into);
+	encode_member("tags", json_object_get(service, "Tags"), into);
+	if (weight)
+		text_printf(into, ",\"weight\":%u", scaled_weight(weight, scale));
+	else
+		encode_member("weight", json_object_get(weights, "Passing"), into);
+	text_puts(into, "}");
 }
 
-static int add(struct document_list *list, const struct text *key, const char *value, size_t length)
+static int add(struct document_list *list, const struct text *key, const struct text *value)
 {
-	return key->failed || !value
-		       ? -ENOMEM
-		       : document_list_add(list, key->data, key->length, value, length);
+	return key->failed || value->failed ? -ENOMEM
+					    : document_list_add(list, key->data, key->length,
+								value->data, value->length);
 }
 
-static int add_failing(struct document_list *list, const struct text *key, const json_t *check)
-{
-	CLEANUP(text_done) struct text why = {0};
-
-	describe_check(check, &why);
-	if (why.failed || add(list, key, why.data, why.length) < 0)
-		return -ENOMEM;
-	list->items[list->count - 1].is_failing = true;
-	return 0;
-}
-
-static int add_passing(struct document_list *list, const struct text *key, const json_t *node,
-		       const json_t *service, double largest)
-{
-	CLEANUP(memory_free) char *value = encode_document(node, service, largest);
-
-	return add(list, key, value, value ? strlen(value) : 0);
-}
-
-static int decode_instance(const json_t *instance, const char *name, double largest,
+static int decode_instance(const json_t *instance, const char *name, const struct scale *scale,
 			   struct document_list *list, struct error *error)
 {
 	const json_t *node = json_object_get(instance, "Node");
@@ -181,8 +211,7 @@ static int decode_instance(const json_t *instance, const char *name, double larg
 		     *id = json_object_get(service, "ID");
 	const json_t *checks = json_object_get(instance, "Checks"),
 		     *failing = failing_check(checks);
-	CLEANUP(text_done) struct text key = {0};
-	int code;
+	CLEANUP(text_done) struct text key = {0}, value = {0};
 
 	if (!json_is_string(node_name) || !json_is_string(id))
 		return answer_wrong(error, "answer has an instance without a node or an ID");
@@ -192,9 +221,14 @@ static int decode_instance(const json_t *instance, const char *name, double larg
 	text_add(&key, json_string_value(node_name), json_string_length(node_name));
 	text_puts(&key, "/");
 	text_add(&key, json_string_value(id), json_string_length(id));
-	code = failing ? add_failing(list, &key, failing)
-		       : add_passing(list, &key, node, service, largest);
-	return code < 0 ? error_no_memory(error) : 0;
+	if (failing)
+		describe_check(failing, &value);
+	else
+		encode_document(node, service, scale, &value);
+	if (add(list, &key, &value) < 0)
+		return error_no_memory(error);
+	list->items[list->count - 1].is_failing = failing != NULL;
+	return 0;
 }
 
 int consul_decode_instances(const char *body, size_t length, const char *service,
@@ -202,9 +236,9 @@ int consul_decode_instances(const char *body, size_t length, const char *service
 {
 	CLEANUP(json_freep) json_t *instances = NULL;
 	int code = answer_parse_array(body, length, &instances, error);
-	double largest = largest_weight(instances);
+	struct scale scale = scale_of(instances);
 
 	for (size_t i = 0; i < json_array_size(instances) && code == 0; i++)
-		code = decode_instance(json_array_get(instances, i), service, largest, list, error);
+		code = decode_instance(json_array_get(instances, i), service, &scale, list, error);
 	return code;
 }
