@@ -28,8 +28,8 @@
  * A question says nothing until it is answered, so that a host which hangs is
  * found out when its time is over, or by a read.
  *
- * States of a query: resting (its answer was one of many), waiting to be asked,
- * asked, or none of these while its service is read anew. Whatever makes a
+ * A query rests (its answer was one of many), waits to be asked, has a question
+ * under way, or none of these while its service is read anew. Whatever makes a
  * query wait triggers `deferred`, which asks at the end of the wake-up.
  *
  * HTTP/1.1 has one question on a connection at a time, and Consul takes 200
@@ -55,7 +55,7 @@ enum {
 	NANOSECONDS_IN_MILLISECOND = 1000000,
 };
 
-enum query_state { QUERY_NONE, QUERY_RESTING, QUERY_WAITING, QUERY_ASKED };
+enum query_state { QUERY_NONE, QUERY_RESTING, QUERY_WAITING };
 
 /* service->state */
 struct query {
@@ -116,10 +116,8 @@ static void question_end(struct question *question)
 	queries->flying_count--;
 	queries->orphan_count -= !question->query;
 	queries->is_probing = queries->is_probing && !question->is_probe;
-	if (question->query) {
-		question->query->state = QUERY_NONE;
+	if (question->query)
 		question->query->question = NULL;
-	}
 	http_cancel(question->request);
 	free(question->service);
 	free(question);
@@ -140,11 +138,11 @@ static void query_stop(struct query *query)
 	case QUERY_WAITING:
 		TAILQ_REMOVE(&queries->waiting, query, entry);
 		break;
-	case QUERY_ASKED:
+	}
+	if (query->question) {
 		query->question->query = NULL;
 		query->question = NULL;
 		queries->orphan_count++;
-		break;
 	}
 	query->state = QUERY_NONE;
 	loop_source_trigger(queries->deferred);
@@ -354,6 +352,7 @@ static int question_new(struct query *query, struct error *error)
 {
 	struct queries *queries = queries_of(query);
 	struct question *question = calloc(1, sizeof(*question));
+	int code;
 
 	if (!question)
 		return error_no_memory(error);
@@ -364,12 +363,11 @@ static int question_new(struct query *query, struct error *error)
 		.host = query->host,
 		.is_probe = query->is_probe,
 	};
-	if (!question->service || question_send(question, error) < 0) {
-		if (!question->service)
-			(void)error_no_memory(error);
+	code = question->service ? question_send(question, error) : error_no_memory(error);
+	if (code < 0) {
 		free(question->service);
 		free(question);
-		return error->code;
+		return code;
 	}
 	TAILQ_INSERT_TAIL(&queries->flying, question, entry);
 	queries->flying_count++;
@@ -414,9 +412,7 @@ static void query_ask(struct query *query)
 		query->question = orphan;
 	} else if (question_new(query, &error) < 0) {
 		query_lost(query, &error);
-		return;
 	}
-	query->state = QUERY_ASKED;
 }
 
 static void queries_probe(struct queries *queries)
@@ -488,7 +484,7 @@ static void consul_follow(struct watch_service *service)
 	else
 		query->index = service->index;
 	/* One under way that is still good is left alone: it is answered at once if it lags. */
-	if (query->state == QUERY_ASKED && query->index && query->host == hosts->preferred)
+	if (query->question && query->index && query->host == hosts->preferred)
 		return;
 	if (query->state != QUERY_WAITING)
 		query_want(query);
