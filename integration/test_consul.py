@@ -12,6 +12,7 @@ from lab.agent import Agent
 from lab.command import Dragoman
 from lab.consul import NODE, Consul
 from lab.consul_cluster import ConsulCluster
+from lab.follower import Follower
 from lab.relay import Relay
 from lab.waiting import wait_until
 
@@ -226,6 +227,43 @@ def test_consul_cluster_is_followed_over_the_end_of_servers(consul_program, cont
             cluster.put("web", "c", *address(3))
             wait_for(container, 1, 2, 3, deadline=60)
             assert agent.metric("watch_restorations_total") == 0
+
+
+@pytest.fixture
+def follow():
+    with contextlib.ExitStack() as stack:
+        def start(url, service):
+            follower = stack.enter_context(contextlib.closing(Follower(url)))
+            follower.be_patient(0.2)
+            follower.add(service)
+            follower.until(lambda own: service in own.documents and own.state == "live")
+            return follower
+        yield start
+
+
+def test_consul_queries_whose_time_is_over_tell_nothing(consul, follow):
+    consul.put("app", "a", "10.0.0.1", 80)
+    with Relay(consul.address) as relay:
+        follower = follow(f"consul://{relay.address}", "app")
+        wait_until(lambda: relay.asked.count(b"&index=") >= 5, what="five queries")
+        assert len(follower.updates) == 1
+        consul.put("app", "a", "10.0.0.2", 80)
+        follower.until(lambda own: "10.0.0.2" in str(own.documents["app"]))
+        counts = follower.counts()
+        assert len(follower.updates) == 2 and relay.connections <= 2
+        assert counts["errors"] == 0 and counts["reads"] == 1 and counts["events"] == 1
+
+
+def test_consul_that_hangs_is_left_for_the_next_host(consul, follow):
+    consul.put("app", "a", "10.0.0.1", 80)
+    with Relay(consul.address) as first, Relay(consul.address) as second:
+        follower = follow(f"consul://{first.address},{second.address}", "app")
+        wait_until(lambda: b"&index=" in first.asked, what="a query")
+        first.hang()
+        consul.put("app", "a", "10.0.0.2", 80)
+        follower.until(lambda own: own.state == "lost")
+        follower.until(lambda own: "10.0.0.2" in str(own.documents["app"]))
+        assert second.connections > 0 and follower.counts()["reads"] == 1
 
 
 def token_flags(tmp_path, token):
