@@ -64,7 +64,7 @@ enum consul_verdict consul_judge(const struct consul_answer *answer, uint64_t *r
 {
 	const char *index;
 
-	if (answer->status == 401 || answer->status == 403) {
+	if (answer->status == 403) {
 		(void)tell_failure(answer, error);
 		error->code = -EACCES;
 		error->class = ERROR_INVALID;

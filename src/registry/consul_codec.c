@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "answer.h"
+#include "dragoman/model/ruleset.h"
 
 /*
  * Theory of operation
@@ -122,17 +123,6 @@ static unsigned weight_of(const json_t *service)
 	return weight >= 1 && weight <= INSTANCE_WEIGHT_MAX ? (unsigned)weight : 0;
 }
 
-static unsigned common_divisor(unsigned a, unsigned b)
-{
-	while (b) {
-		unsigned rest = a % b;
-
-		a = b;
-		b = rest;
-	}
-	return a;
-}
-
 static struct scale scale_of(const json_t *instances)
 {
 	struct scale scale = {0};
@@ -141,7 +131,7 @@ static struct scale scale_of(const json_t *instances)
 		unsigned weight = weight_of(
 			json_object_get(json_array_get(instances, i), "Service"));
 
-		scale.divisor = common_divisor(weight, scale.divisor);
+		scale.divisor = weights_common_divisor(weight, scale.divisor);
 		if (weight > scale.largest)
 			scale.largest = weight;
 	}
