@@ -196,7 +196,7 @@ void watch_changes(struct watch_service *service, struct change_list *list, uint
 {
 	struct registry_watch *watch = service->watch;
 	uint64_t newest = change_list_newest(list);
-	struct registry_update update = {.received = received};
+	struct registry_update update = {.is_event = true, .received = received};
 	struct change_sum sum;
 
 	if (!service->known || newest <= since)

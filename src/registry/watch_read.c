@@ -170,9 +170,11 @@ static int sum_up(struct watch_service *service, const struct registry_answer *a
 	return code < 0 ? code : change_list_sum(list, 0, ret);
 }
 
-static void tell_all(struct watch_service *service, const struct document *documents, size_t count)
+static void tell_all(struct watch_service *service, const struct document *documents, size_t count,
+		     bool is_event)
 {
 	struct registry_update update = {.whole = true,
+					 .is_event = is_event,
 					 .restored = service->restored,
 					 .documents = documents,
 					 .count = count,
@@ -191,10 +193,11 @@ static void tell_merged(struct watch_service *service, const struct registry_ans
 		watch_read_again(service, true);
 		return;
 	}
-	tell_all(service, sum.documents, sum.count);
+	tell_all(service, sum.documents, sum.count, false);
 }
 
-static void tell_whole(struct watch_service *service, const struct registry_answer *answer)
+static void tell_whole(struct watch_service *service, const struct registry_answer *answer,
+		       bool is_event)
 {
 	const struct registry_watch *watch = service->watch;
 	bool known = watch->ops->is_known &&
@@ -207,7 +210,7 @@ static void tell_whole(struct watch_service *service, const struct registry_answ
 	service->revision = answer->position.revision;
 	service->index = answer->position.index;
 	if (!known || service->tell)
-		tell_all(service, answer->documents, answer->count);
+		tell_all(service, answer->documents, answer->count, is_event);
 }
 
 static void read_succeeded(struct watch_service *service, const struct registry_answer *answer)
@@ -216,7 +219,7 @@ static void read_succeeded(struct watch_service *service, const struct registry_
 	service->read_at = answer->position.revision;
 	service->read_index = answer->position.index;
 	if (service->read_index >= service->index)
-		tell_whole(service, answer);
+		tell_whole(service, answer, false);
 	change_list_done(&service->meanwhile);
 	if (!service->removed && service->known)
 		service->watch->ops->follow(service);
@@ -225,7 +228,7 @@ static void read_succeeded(struct watch_service *service, const struct registry_
 void watch_whole(struct watch_service *service, const struct registry_answer *answer)
 {
 	service->watch->counts.events++;
-	tell_whole(service, answer);
+	tell_whole(service, answer, true);
 }
 
 static void on_answer(size_t index, const struct registry_answer *answer, void *user)

@@ -56,6 +56,7 @@ struct registry_update {
 	const struct error *error;
 	bool whole; /* documents are all there are; else those that were put, and removed those gone
 		     */
+	bool is_event; /* the registry told it by itself, and not for a read */
 	bool restored; /* whole, and the first since the registry went back or became another */
 	const struct document *documents; /* each key once, in any order */
 	size_t count;
