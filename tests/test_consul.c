@@ -180,13 +180,18 @@ static void test_consul_answer_that_is_wrong_says_what_is_wrong(void **state)
 	static const struct {
 		const char *body, *message;
 	} cases[] = {
-		{"", "answer is empty"},
-		{"Bad request", "answer is not JSON (starts with \"Bad request\")"},
+		{"", "answer is no JSON array (starts with \"\")"},
+		{"Bad request", "answer is no JSON array (starts with \"Bad request\")"},
 		{"[" INSTANCE("\"Port\":80"),
-		 "answer is not JSON (starts with \"[{\"Node\":{\"Node\":"
-		 "\"one\",\"\")"},
+		 "answer is no JSON array (starts with \"[{\"Node\":{\"Node\":\"one\",\"\")"},
+		{"[" INSTANCE("\"Port\":80") ",]", "answer ends, or is no JSON, in an instance"},
+		{"[" INSTANCE("\"Port\":80") "]]",
+		 "answer is no JSON array (starts with \"[{\"Node\":{\"Node\":\"one\",\"\")"},
+		{"[{\"Node\":", "answer ends, or is no JSON, in an instance"},
+		{"[{\"Node\" 1}]", "answer is not JSON (starts with \"{\"Node\" 1}\")"},
 		{"{\"a\":1}", "answer is no JSON array (starts with \"{\"a\":1}\")"},
-		{"[1]", "answer has an instance without a node or an ID"},
+		{"[1]", "answer ends, or is no JSON, in an instance"},
+		{"[{}]", "answer has an instance without a node or an ID"},
 		{"[{" NODE "," PASSING "}]", "answer has an instance without a node or an ID"},
 		{"[{" SERVICE("\"Port\":80") "," PASSING "}]",
 		 "answer has an instance without a node or an ID"},

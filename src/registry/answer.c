@@ -40,7 +40,7 @@ struct answer_quote answer_quote(const char *text, size_t length)
 	return quote;
 }
 
-static int parse(const char *body, size_t length, json_type type, json_t **ret, struct error *error)
+int answer_parse(const char *body, size_t length, json_t **ret, struct error *error)
 {
 	size_t shown = length < STARTS_WITH ? length : STARTS_WITH;
 	json_t *json;
@@ -54,24 +54,13 @@ static int parse(const char *body, size_t length, json_type type, json_t **ret, 
 	if (code < 0)
 		return answer_wrong(error, "answer is not JSON (starts with \"%s\")",
 				    answer_quote(body, shown).text);
-	if (json_typeof(json) != type) {
+	if (!json_is_object(json)) {
 		json_decref(json);
-		return answer_wrong(error, "answer is no JSON %s (starts with \"%s\")",
-				    type == JSON_ARRAY ? "array" : "object",
+		return answer_wrong(error, "answer is no JSON object (starts with \"%s\")",
 				    answer_quote(body, shown).text);
 	}
 	*ret = json;
 	return 0;
-}
-
-int answer_parse(const char *body, size_t length, json_t **ret, struct error *error)
-{
-	return parse(body, length, JSON_OBJECT, ret, error);
-}
-
-int answer_parse_array(const char *body, size_t length, json_t **ret, struct error *error)
-{
-	return parse(body, length, JSON_ARRAY, ret, error);
 }
 
 int answer_wrong_status(struct error *error, long status, const char *body, size_t length)

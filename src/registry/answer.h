@@ -14,8 +14,6 @@ void json_freep(json_t **json);
 
 /* Parses a JSON object. Returns 0, -ENOMEM, or -EBADMSG with error set (ERROR_TRANSIENT). */
 int answer_parse(const char *body, size_t length, json_t **ret, struct error *error);
-/* The same of an array. */
-int answer_parse_array(const char *body, size_t length, json_t **ret, struct error *error);
 
 /* "answer has no ..." and the like: returns -EBADMSG. */
 int answer_wrong(struct error *error, const char *format, ...)

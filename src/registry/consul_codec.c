@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "answer.h"
+#include "dragoman/base/json_stream.h"
 #include "dragoman/model/ruleset.h"
 
 /*
@@ -27,10 +28,14 @@
  *
  * Consul's weights go to 65535. Beyond ours they all are divided by what they
  * have in common, and scaled down where that is not enough, since it is their
- * relation that matters; also by those that fail, which may pass soon.
+ * relation that matters; also by those that fail, which may pass soon. Few use
+ * such weights, so all is decoded once more where it turns out so.
+ *
+ * One instance is parsed at a time: thousands of them, as values of jansson,
+ * take ten times what came in.
  */
 
-enum { INSTANCE_WEIGHT_MAX = 65535, WORDS_MAX = DOCUMENT_REASON_MAX };
+enum { INSTANCE_WEIGHT_MAX = 65535, WORDS_MAX = DOCUMENT_REASON_MAX, SHOWN = 24 };
 
 static bool is_unreserved(char byte)
 {
@@ -123,22 +128,12 @@ static unsigned weight_of(const json_t *service)
 	return weight >= 1 && weight <= INSTANCE_WEIGHT_MAX ? (unsigned)weight : 0;
 }
 
-static struct scale scale_of(const json_t *instances)
+/* Adds one to those that were seen. */
+static void scale_add(struct scale *scale, unsigned weight)
 {
-	struct scale scale = {0};
-
-	for (size_t i = 0; i < json_array_size(instances); i++) {
-		unsigned weight = weight_of(
-			json_object_get(json_array_get(instances, i), "Service"));
-
-		scale.divisor = weights_common_divisor(weight, scale.divisor);
-		if (weight > scale.largest)
-			scale.largest = weight;
-	}
-	if (scale.largest <= WEIGHT_MAX)
-		return (struct scale){1, WEIGHT_MAX};
-	scale.largest /= scale.divisor;
-	return scale;
+	scale->divisor = weights_common_divisor(weight, scale->divisor);
+	if (weight > scale->largest)
+		scale->largest = weight;
 }
 
 static unsigned scaled_weight(unsigned weight, const struct scale *scale)
@@ -185,50 +180,124 @@ static void encode_document(const json_t *node, const json_t *service, const str
 	text_puts(into, "}");
 }
 
-static int add(struct document_list *list, const struct text *key, const struct text *value)
+/* What an answer is decoded with, and what is seen meanwhile. */
+struct decoding {
+	const char *service;
+	struct scale scale, seen;
+	struct document_list *list;
+	struct error *error;
+};
+
+static int add(const struct decoding *decoding, const struct text *key, const struct text *value,
+	       bool is_failing)
 {
-	return key->failed || value->failed ? -ENOMEM
-					    : document_list_add(list, key->data, key->length,
-								value->data, value->length);
+	struct document_list *list = decoding->list;
+
+	if (key->failed || value->failed ||
+	    document_list_add(list, key->data, key->length, value->data, value->length) < 0)
+		return error_no_memory(decoding->error);
+	list->items[list->count - 1].is_failing = is_failing;
+	return 0;
 }
 
-static int decode_instance(const json_t *instance, const char *name, const struct scale *scale,
-			   struct document_list *list, struct error *error)
+static void encode_key(const char *service, const json_t *node, const json_t *id, struct text *into)
+{
+	text_printf(into, "%s/", service);
+	text_add(into, json_string_value(node), json_string_length(node));
+	text_puts(into, "/");
+	text_add(into, json_string_value(id), json_string_length(id));
+}
+
+static int decode_instance(struct decoding *decoding, const json_t *instance)
 {
 	const json_t *node = json_object_get(instance, "Node");
 	const json_t *service = json_object_get(instance, "Service");
-	const json_t *node_name = json_object_get(node, "Node"),
-		     *id = json_object_get(service, "ID");
+	const json_t *name = json_object_get(node, "Node"), *id = json_object_get(service, "ID");
 	const json_t *checks = json_object_get(instance, "Checks"),
 		     *failing = failing_check(checks);
 	CLEANUP(text_done) struct text key = {0}, value = {0};
 
-	if (!json_is_string(node_name) || !json_is_string(id))
-		return answer_wrong(error, "answer has an instance without a node or an ID");
+	if (!json_is_string(name) || !json_is_string(id))
+		return answer_wrong(decoding->error,
+				    "answer has an instance without a node or an ID");
 	if (!json_is_array(checks) && !json_is_null(checks))
-		return answer_wrong(error, "answer has an instance without its checks");
-	text_printf(&key, "%s/", name);
-	text_add(&key, json_string_value(node_name), json_string_length(node_name));
-	text_puts(&key, "/");
-	text_add(&key, json_string_value(id), json_string_length(id));
+		return answer_wrong(decoding->error, "answer has an instance without its checks");
+	scale_add(&decoding->seen, weight_of(service));
+	encode_key(decoding->service, name, id, &key);
 	if (failing)
 		describe_check(failing, &value);
 	else
-		encode_document(node, service, scale, &value);
-	if (add(list, &key, &value) < 0)
-		return error_no_memory(error);
-	list->items[list->count - 1].is_failing = failing != NULL;
+		encode_document(node, service, &decoding->scale, &value);
+	return add(decoding, &key, &value, failing != NULL);
+}
+
+/* What is left of an answer. */
+struct rest {
+	const char *data;
+	size_t length;
+};
+
+/* The next byte that is no white space, taken where it is that one. */
+static bool take(struct rest *rest, char wanted)
+{
+	while (rest->length > 0 && strchr(" \t\r\n", *rest->data) && *rest->data) {
+		rest->data++;
+		rest->length--;
+	}
+	if (rest->length == 0 || *rest->data != wanted)
+		return false;
+	rest->data++;
+	rest->length--;
+	return true;
+}
+
+static int decode_next(struct decoding *decoding, struct json_stream *stream, struct rest *rest)
+{
+	CLEANUP(json_freep) json_t *instance = NULL;
+	int code = json_stream_next(stream, &rest->data, &rest->length);
+
+	if (code == -ENOMEM)
+		return error_no_memory(decoding->error);
+	if (code != 1)
+		return answer_wrong(decoding->error, "answer ends, or is no JSON, in an instance");
+	code = answer_parse(stream->object.data, stream->object.length, &instance, decoding->error);
+	return code < 0 ? code : decode_instance(decoding, instance);
+}
+
+static int decode_all(struct decoding *decoding, const char *body, size_t length)
+{
+	CLEANUP(json_stream_done) struct json_stream stream = {.max = length};
+	struct rest rest = {body, length};
+	bool is_array = take(&rest, '['), has_more = !take(&rest, ']');
+	int code = 0;
+
+	while (is_array && has_more && code == 0) {
+		code = decode_next(decoding, &stream, &rest);
+		has_more = take(&rest, ',');
+		is_array = has_more || take(&rest, ']');
+	}
+	if (code < 0)
+		return code;
+	/* Nothing but white space behind it. */
+	if (!is_array || take(&rest, '\0') || rest.length > 0)
+		return answer_wrong(decoding->error, "answer is no JSON array (starts with \"%s\")",
+				    answer_quote(body, length < SHOWN ? length : SHOWN).text);
 	return 0;
 }
 
 int consul_decode_instances(const char *body, size_t length, const char *service,
 			    struct document_list *list, struct error *error)
 {
-	CLEANUP(json_freep) json_t *instances = NULL;
-	int code = answer_parse_array(body, length, &instances, error);
-	struct scale scale = scale_of(instances);
+	struct decoding decoding = {
+		.service = service, .scale = {1, WEIGHT_MAX}, .list = list, .error = error};
+	size_t count = list->count, bytes = list->bytes;
+	int code = decode_all(&decoding, body, length);
 
-	for (size_t i = 0; i < json_array_size(instances) && code == 0; i++)
-		code = decode_instance(json_array_get(instances, i), service, &scale, list, error);
-	return code;
+	if (code < 0 || decoding.seen.largest <= WEIGHT_MAX)
+		return code;
+	decoding.scale = decoding.seen;
+	decoding.scale.largest /= decoding.scale.divisor;
+	document_list_cut(list, count);
+	list->bytes = bytes;
+	return decode_all(&decoding, body, length);
 }
