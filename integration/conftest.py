@@ -14,10 +14,12 @@ import pytest
 
 from lab.agent import Agent
 from lab.command import Dragoman
+from lab.consul import Consul
 from lab.docker import Docker
 from lab.etcd import Etcd
 from lab.namespaces import Namespaces
 from lab.podman import Podman
+from lab.registries import EVERY_REGISTRY, REGISTRIES
 from lab.releases import Releases
 
 
@@ -128,6 +130,38 @@ def etcd_auth(etcd_auth_server):
     """The same with authentication: etcd_auth.user may read."""
     etcd_auth_server.clear()
     return etcd_auth_server
+
+
+@pytest.fixture(scope="session")
+def consul_program(releases):
+    """That of Debian 11, the last release that has one."""
+    return releases.program("consul", "usr/bin/consul", 11)
+
+
+@pytest.fixture(scope="session")
+def consul_server(consul_program):
+    with Consul(consul_program) as server:
+        yield server
+
+
+@pytest.fixture
+def consul(consul_server):
+    """A Consul that holds nothing."""
+    consul_server.clear()
+    return consul_server
+
+
+@pytest.fixture(params=REGISTRIES)
+def registry(request, etcd, tmp_path):
+    """One of each kind that has keys, and holds nothing."""
+    return REGISTRIES[request.param](etcd, tmp_path)
+
+
+@pytest.fixture(params=EVERY_REGISTRY)
+def any_registry(request, tmp_path):
+    """One of every kind, that holds nothing: services with endpoints, not keys."""
+    kind = EVERY_REGISTRY[request.param]
+    return kind(kind.server and request.getfixturevalue(kind.server), tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -12,18 +12,14 @@ import pytest
 
 from lab import nft
 from lab.agent import Agent
+from lab.consul import Consul
 from lab.etcd import Etcd
 from lab.events import Events
 from lab.processes import Process, run as command
-from lab.registries import REGISTRIES
+from lab.registries import EVERY_REGISTRY, REGISTRIES
 from lab.waiting import wait_until
 
 WEB, CACHE = "127.0.0.1:80/tcp", "127.0.0.1:6379/tcp"
-
-
-@pytest.fixture(params=REGISTRIES)
-def registry(request, etcd, tmp_path):
-    return REGISTRIES[request.param](etcd, tmp_path)
 
 
 @pytest.fixture
@@ -45,6 +41,10 @@ def document(number, port=7000, **more):
     return {"ipaddress": f"10.77.0.{number}", "host_port": str(port), **more}
 
 
+def address(number):
+    return f"10.77.0.{number}", 7000
+
+
 def endpoint(number, port=7000):
     return f"10.77.0.{number}:{port}"
 
@@ -64,36 +64,43 @@ def wait_for(namespace, *numbers, listen=WEB, deadline=20):
 
 # What the registry holds, the kernel does
 
-def test_agent_follows_puts_and_deletes(registry, run, web):
-    registry.put("/services/web/a", document(1))
-    agent = run("--netns", web, "-b", "WEB=web;80", registry=registry.url)
+def test_agent_follows_endpoints_that_come_and_go(any_registry, run, web):
+    any_registry.add("web", "a", *address(1))
+    agent = run("--netns", web, "-b", "WEB=web;80", "-b", "CACHE=web[x];6379",
+                registry=any_registry.url)
     assert held(web) == {endpoint(1)}
-    registry.put("/services/web/b", document(2))
+    any_registry.add("web", "b", *address(2))
     wait_for(web, 1, 2)
-    registry.put("/services/web/a", document(3))
+    any_registry.add("web", "a", *address(3))
     wait_for(web, 2, 3)
-    registry.delete("/services/web/b")
+    any_registry.add("web", "a", *address(3), tags=["x"])
+    wait_for(web, 3, listen=CACHE)
+    any_registry.remove("web", "b")
     wait_for(web, 3)
-    registry.delete("/services/web/a")
+    any_registry.add("web", "a", *address(3), tags=["y"])
+    wait_for(web, listen=CACHE)
+    assert held(web) == {endpoint(3)}
+    any_registry.remove("web", "a")
     wait_for(web)
     assert "127.0.0.1 . 6 . 80" in nft.listing(web, "set", "inet", "dragoman", "unavailable4")
-    assert agent.namespace(web.inode)["backends"][0]["state"] == "empty"
-    registry.put("/services/web/c", document(4))
+    assert {each["state"] for each in agent.namespace(web.inode)["backends"]} == {"empty"}
+    assert agent.log.count("no endpoint is left, the registry holds nothing there") == 1
+    any_registry.add("web", "c", *address(4))
     wait_for(web, 4)
     before = nft.listing(web)
     agent.end()
     assert nft.listing(web) == before
 
 
-def test_agent_rewrite_of_what_stands_there_sends_no_batch(registry, run, web):
-    registry.put("/services/web/a", document(1))
-    agent = run("--netns", web, "-b", "WEB=web;80", registry=registry.url)
+def test_agent_rewrite_of_what_stands_there_sends_no_batch(any_registry, run, web):
+    any_registry.add("web", "a", *address(1))
+    agent = run("--netns", web, "-b", "WEB=web;80", registry=any_registry.url)
     events, commits = Events(web), agent.metric("commits_total")
     for _ in range(5):
-        registry.put("/services/web/a", document(1))
-    registry.put("/services/web/a", document(1, attributes={"of": "nobody"}))
+        any_registry.add("web", "a", *address(1))
+    any_registry.add("web", "a", *address(1), attributes={"of": "nobody"})
     # Only what comes after them shows that they were seen.
-    registry.put("/services/web/b", document(2))
+    any_registry.add("web", "b", *address(2))
     wait_for(web, 1, 2)
     assert agent.metric("commits_total") == commits + 1
     # The chain for two slots is made before anything goes there.
@@ -165,11 +172,11 @@ def test_agent_flushes_on_exit_where_it_is_asked_to(etcd, run, namespaces, web):
     assert [nft.traces(each) for each in (web, other)] == clean
 
 
-def test_agent_killed_and_started_again_sends_no_batch(registry, run, web):
-    registry.put("/services/web/a", document(1))
-    registry.put("/services/cache/a", document(2))
+def test_agent_killed_and_started_again_sends_no_batch(any_registry, run, web):
+    any_registry.add("web", "a", *address(1))
+    any_registry.add("cache", "a", *address(2))
     agent = run("--netns", web, "-b", "WEB=web;80", "-b", "CACHE=cache;6379",
-                registry=registry.url)
+                registry=any_registry.url)
     events, before = Events(web), nft.listing(web)
     for _ in range(3):
         agent.kill()
@@ -177,9 +184,9 @@ def test_agent_killed_and_started_again_sends_no_batch(registry, run, web):
         assert agent.metric("commits_total") == 0
     assert events.heard() == {} and nft.listing(web) == before
     agent.kill()
-    registry.put("/services/web/a", document(3))
-    registry.delete("/services/cache/a")
-    registry.put("/services/cache/b", document(4))
+    any_registry.add("web", "a", *address(3))
+    any_registry.remove("cache", "a")
+    any_registry.add("cache", "b", *address(4))
     agent.start()
     # Ready means that it is done.
     assert held(web) == {endpoint(3)} and held(web, CACHE) == {endpoint(4)}
@@ -359,18 +366,26 @@ def own_etcd():
         yield server
 
 
+@pytest.fixture(params=("etcd", "etcd2", "consul"))
+def own_registry(request, tmp_path):
+    """One of those that may be stopped, and its server."""
+    kind = EVERY_REGISTRY[request.param]
+    program = request.getfixturevalue("consul_program") if kind.server == "consul" else None
+    with Consul(program) if program else Etcd() as server:
+        yield kind(server, tmp_path), server
+
+
 def state_of(agent):
     return agent.status()["registry"]["state"]
 
 
-@pytest.mark.parametrize("kind", ("etcd", "etcd2"))
-def test_agent_keeps_the_rules_while_the_registry_is_away(own_etcd, run, web, tmp_path, kind):
-    registry = REGISTRIES[kind](own_etcd, tmp_path)
-    registry.put("/services/web/a", document(1))
+def test_agent_keeps_the_rules_while_the_registry_is_away(own_registry, run, web):
+    registry, server = own_registry
+    registry.add("web", "a", *address(1))
     agent = run("--netns", web, "-b", "WEB=web;80", "--resync", "1", registry=registry.url)
     before = nft.whole(web)
     assert state_of(agent) == "live"
-    own_etcd.stop()
+    server.stop()
     wait_until(lambda: state_of(agent) == "lost", what="the loss to be told")
     wait_until(lambda: agent.namespace(web.inode)["backends"][0]["state"] == "held",
                what="what is known to be held")
@@ -378,14 +393,15 @@ def test_agent_keeps_the_rules_while_the_registry_is_away(own_etcd, run, web, tm
     nft.load(web, "flush ruleset")
     wait_until(lambda: nft.whole(web) == before, what="rules to be whole without a registry")
     assert agent.get("/readyz")[0] == 200
-    own_etcd.start_again()
+    server.start_again()
     wait_until(lambda: state_of(agent) == "live", deadline=30, what="the registry to be back")
     wait_until(lambda: agent.namespace(web.inode)["backends"][0]["state"] == "ready",
                what="the state to be ready again")
     assert nft.whole(web) == before
-    registry.put("/services/web/b", document(2))
+    assert agent.metric("watch_restorations_total") == 0
+    registry.add("web", "b", *address(2))
     wait_for(web, 1, 2)
-    registry.delete("/services/web/a")
+    registry.remove("web", "a")
     wait_for(web, 2)
 
 
@@ -413,12 +429,13 @@ def test_agent_catches_up_after_a_compaction(own_etcd, run, web, tmp_path, kind)
     wait_for(web, 2, 9, 10)
 
 
-def test_agent_waits_for_a_registry_that_is_not_there_yet(own_etcd, run, web):
-    own_etcd.put("/services/web/a", document(1))
-    own_etcd.stop()
-    agent = run("--netns", web, "-b", "WEB=web;80", registry=own_etcd.url, ready=False)
-    wait_until(lambda: own_etcd.address in agent.log, what="a word about the registry")
+def test_agent_waits_for_a_registry_that_is_not_there_yet(own_registry, run, web):
+    registry, server = own_registry
+    registry.add("web", "a", *address(1))
+    server.stop()
+    agent = run("--netns", web, "-b", "WEB=web;80", registry=registry.url, ready=False)
+    wait_until(lambda: server.address in agent.log, what="a word about the registry")
     assert agent.status()["registry"]["state"] != "live" and not agent.is_ready()
-    own_etcd.start_again()
+    server.start_again()
     wait_until(agent.is_ready, deadline=30, what="the agent to be ready")
     wait_for(web, 1)

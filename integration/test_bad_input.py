@@ -379,7 +379,7 @@ def assert_read_failed(server_address, done, container, before):
     assert nft.listing(container) == before
 
 
-@pytest.mark.parametrize("scheme", ["etcd", "etcd2"])
+@pytest.mark.parametrize("scheme", ["etcd", "etcd2", "consul"])
 @pytest.mark.parametrize("name", BAD_ANSWERS)
 def test_bad_input_answer_that_is_none_changes_nothing(standing, scheme, name):
     what, before = BAD_ANSWERS[name], nft.listing(standing)
@@ -391,7 +391,7 @@ def test_bad_input_answer_that_is_none_changes_nothing(standing, scheme, name):
     assert_read_failed(server.address, done, standing, before)
 
 
-@pytest.mark.parametrize("scheme", ["etcd", "etcd2"])
+@pytest.mark.parametrize("scheme", ["etcd", "etcd2", "consul"])
 @pytest.mark.parametrize("behaviour", [silence, drip])
 def test_bad_input_answer_that_never_ends_changes_nothing(standing, scheme, behaviour):
     before, start = nft.listing(standing), time.monotonic()
@@ -420,7 +420,7 @@ def measured(dragoman, *words):
                                  json=json.loads(stdout), errors=errors), usage.ru_maxrss * 1024
 
 
-@pytest.mark.parametrize("scheme", ["etcd", "etcd2"])
+@pytest.mark.parametrize("scheme", ["etcd", "etcd2", "consul"])
 @pytest.mark.parametrize("chunked", [False, True])
 def test_bad_input_answer_of_100_mib_is_refused_in_little_memory(standing, scheme, chunked):
     before = nft.listing(standing)

@@ -219,6 +219,28 @@ def test_leaks_none_with_a_user(scene, etcd_auth, watcher, password, code):
     assert result.code == code, result
 
 
+CONSUL = {
+    "whole": (None, 3), "500": (answer("No cluster leader", "500 Internal Server Error"), 1),
+    "half an answer": (answer('[{"Node": {"No', headers=["X-Consul-Index: 7"]), 1),
+    "no instances": (answer("[1, {}]", headers=["X-Consul-Index: 7"]), 1),
+    "refused": (answer("Permission denied", "403 Forbidden"), 1),
+}
+
+
+@pytest.mark.parametrize("watcher", WATCHERS)
+def test_leaks_none_with_a_consul(scene, consul, watcher):
+    """Of an answer with everything in it, and of those that are none."""
+    for number, name in enumerate(("good", "bad port", "bad address"), 1):
+        consul.put("web", name, "10.77.0.1" if "address" not in name else "x",
+                   number - 2 if name == "bad port" else 80, weight=number * 900, tags=["prod"])
+    consul.register("web", "failing", "10.77.0.2", 80, status="critical")
+    token = ("--registry-password-file", scene.file("token", "anonymous"))
+    for name, (what, code) in CONSUL.items():
+        url = scene.bad(what, "consul") if what else consul.url
+        result = WATCHERS[watcher](scene.dragoman, *scene.on("plan", "--registry", url, *token))
+        assert result.code == code, (name, result)
+
+
 @pytest.mark.skipif("valgrind" not in WATCHERS, reason="no valgrind in this run")
 def test_leaks_a_descriptor_left_open_is_seen(scene):
     with pytest.raises(AssertionError, match="Open file descriptor 5: /etc/passwd"):

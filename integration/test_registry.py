@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Services as registries hold them: the same from etcd v3, etcd v2 and a file."""
+"""Services as registries hold them: the same from etcd v3, etcd v2, a file and Consul."""
 
 import json
 
@@ -11,14 +11,7 @@ from lab.registries import REGISTRIES
 from lab.traffic import connect, serve
 
 
-@pytest.fixture(params=REGISTRIES)
-def registry(request, etcd, tmp_path):
-    """One of each kind; what is below is tested with all of them."""
-    return REGISTRIES[request.param](etcd, tmp_path)
-
-
-@pytest.fixture
-def ask(registry):
+def asker(registry):
     """ask("web;80") resolves; ask.dragoman is the program."""
     dragoman = Dragoman(registry.url)
 
@@ -28,6 +21,16 @@ def ask(registry):
         return done.json
     resolve.dragoman = dragoman
     return resolve
+
+
+@pytest.fixture
+def ask(registry):
+    return asker(registry)
+
+
+@pytest.fixture
+def ask_any(any_registry):
+    return asker(any_registry)
 
 
 def document(address="10.77.0.1", port="8080", **more):
@@ -94,9 +97,9 @@ def test_registry_root_and_paths(registry, ask):
     assert endpoints(ask("prod;80", "--root", "/")) == ["10.0.0.1:8080"]
 
 
-def test_registry_nothing_there_is_an_answer(registry, ask):
-    assert ask("nothing[a,b];6379/UDP") == {
-        "service": "/services/nothing", "tags": ["a", "b"], "listen": "6379/udp",
+def test_registry_nothing_there_is_an_answer(any_registry, ask_any):
+    assert ask_any("nothing[a,b];6379/UDP") == {
+        "service": any_registry.service("nothing"), "tags": ["a", "b"], "listen": "6379/udp",
         "endpoints": [], "skipped": [], "errors": []}
 
 
@@ -236,20 +239,20 @@ def test_registry_bytes_that_are_no_text_are_skipped(kind, etcd, tmp_path):
     assert done.json["skipped"] and "\x1b" not in done.stdout
 
 
-def test_registry_tags_must_all_be_there(registry, ask):
+def test_registry_tags_must_all_be_there(any_registry, ask_any):
     for name, tags in (("none", []), ("prod", ["prod"]), ("both", ["stats", "prod"]),
                        ("more", ["prod", "stats", "x y", "prod"])):
-        registry.put(f"/services/web/{name}", document(port=80 + len(name) + len(tags), tags=tags))
+        any_registry.add("web", name, "10.77.0.1", 80 + len(name) + len(tags), tags=tags)
 
     def keys(descriptor):
-        return {each["key"].rpartition("/")[2] for each in ask(descriptor)["endpoints"]}
+        return {each["key"].rpartition("/")[2] for each in ask_any(descriptor)["endpoints"]}
     assert keys("web;80") == {"none", "prod", "both", "more"} == keys("web[];80")
     assert keys("web[prod];80") == {"prod", "both", "more"}
     assert keys("web[ stats , prod ];80") == {"both", "more"} == keys("web[prod,stats,prod];80")
     assert keys("web[x y];80") == {"more"}
     assert keys("web[Prod];80") == set()
-    assert skipped(ask("web[prod,stats];80")) == {"none": "lacks tag prod",
-                                                 "prod": "lacks tag stats"}
+    assert skipped(ask_any("web[prod,stats];80")) == {"none": "lacks tag prod",
+                                                     "prod": "lacks tag stats"}
 
 
 def test_registry_proto_must_be_the_descriptors(registry, ask):
@@ -279,11 +282,11 @@ def test_registry_duplicates_are_one_endpoint(registry, ask):
     ("fd77::/64, ::1", {"fd77::1", "::1"}),
     ("0.0.0.0/0", {"127.0.0.1", "169.254.169.254", "10.0.0.1", "10.0.1.1"}),
 ])
-def test_registry_admission_is_just_what_is_named(registry, ask, admitted, expected):
+def test_registry_admission_is_just_what_is_named(any_registry, ask_any, admitted, expected):
     addresses = ("127.0.0.1", "169.254.169.254", "10.0.0.1", "10.0.1.1", "fd77::1", "::1")
     for number, address in enumerate(addresses):
-        registry.put(f"/services/web/{number}", document(address))
-    found = ask("web;80", "--allow-endpoints", admitted)
+        any_registry.add("web", str(number), address)
+    found = ask_any("web;80", "--allow-endpoints", admitted)
     assert {each["address"] for each in found["endpoints"]} == expected
     assert set(skipped(found).values()) <= {"not in --allow-endpoints"}
 
@@ -300,22 +303,22 @@ def test_registry_more_than_4096_endpoints_are_skipped(etcd, dragoman):
 
 # To the kernel
 
-def test_registry_to_the_kernel_and_back(registry, ask, container, hosts):
+def test_registry_to_the_kernel_and_back(any_registry, ask_any, container, hosts):
     """The whole way, with changes: added, weighted, drained, gone."""
-    dragoman = ask.dragoman
+    dragoman = ask_any.dragoman
     serve(hosts, "10.77.0.1:8080/tcp", "10.77.0.2:8080/tcp", "[fd77::3]:8080/tcp")
-    registry.put("/services/web/a", document("10.77.0.1", weight=3))
-    registry.put("/services/web/b", document("10.77.0.2", tags=["x"]))
-    registry.put("/services/web/c", "[fd77::3]:8080")
-    registry.put("/services/web/bad", "bad")
+    any_registry.add("web", "a", "10.77.0.1", weight=3)
+    any_registry.add("web", "b", "10.77.0.2", tags=["x"])
+    any_registry.add("web", "c", "fd77::3")
+    any_registry.add("web", "bad", "bad")
     assert dragoman.reconcile(container, "WEB=web;80", "X=web[x];81").code == 0
     assert [slot.endpoint for slot in nft.slots(container, "127.0.0.1:80/tcp")].count(
         "10.77.0.1:8080") == 3
     assert set(connect(container, "127.0.0.1:80/tcp", 30)) == {"10.77.0.1:8080", "10.77.0.2:8080"}
     assert connect(container, "127.0.0.1:81/tcp", 2) == {"10.77.0.2:8080": 2}
     assert connect(container, "[::1]:80/tcp", 2) == {"[fd77::3]:8080": 2}
-    registry.put("/services/web/a", document("10.77.0.1", weight=0))
-    registry.delete("/services/web/c")
+    any_registry.drain("web", "a", "10.77.0.1")
+    any_registry.remove("web", "c")
     done = dragoman.reconcile(container, "WEB=web;80", "X=web[x];81")
     assert done.code == 0, done
     assert connect(container, "127.0.0.1:80/tcp", 5) == {"10.77.0.2:8080": 5}
@@ -324,11 +327,11 @@ def test_registry_to_the_kernel_and_back(registry, ask, container, hosts):
 
 
 @pytest.mark.parametrize("mode", ["reject", "hold"])
-def test_registry_genuinely_empty_is_on_empty(registry, ask, container, mode):
-    dragoman = ask.dragoman
-    registry.put("/services/web/a", document())
+def test_registry_genuinely_empty_is_on_empty(any_registry, ask_any, container, mode):
+    dragoman = ask_any.dragoman
+    any_registry.add("web", "a", "10.77.0.1")
     assert dragoman.reconcile(container, "WEB=web;80", on_empty=mode).code == 0
-    registry.delete("/services/web/a")
+    any_registry.remove("web", "a")
     done = dragoman.reconcile(container, "WEB=web;80", "NEW=new;81", on_empty=mode)
     assert done.code == 0, done
     kept = {slot.endpoint for slot in nft.slots(container)}

@@ -2,6 +2,7 @@
 """The way to a registry: TLS, users, several hosts, and time."""
 
 import time
+import types
 
 import pytest
 
@@ -10,6 +11,7 @@ from lab.bad_server import (BadServer, SilentListener, answer, refusing_address,
                             tls_context)
 from lab.command import Dragoman
 from lab.etcd import Certificates, encode
+from lab.registries import EVERY_REGISTRY
 
 
 def endpoints(resolved):
@@ -175,7 +177,7 @@ def test_registry_missing_permission_keeps_that_service_alone(limited, password,
 
 # Hosts and time
 
-SCHEMES = ["etcd", "etcd2"]
+SCHEMES = ["etcd", "etcd2", "consul"]
 
 
 def elapsed(dragoman, *words):
@@ -185,22 +187,24 @@ def elapsed(dragoman, *words):
 
 
 @pytest.fixture(params=SCHEMES)
-def scheme(request, etcd):
-    etcd.put("/services/web/a", "10.0.0.1:80")
-    etcd.put_v2("/services/web/a", "10.0.0.1:80")
-    return request.param
+def scheme(request, tmp_path):
+    """Of one that has 10.0.0.1:80 as web, at scheme.address; others may stand before it."""
+    kind = EVERY_REGISTRY[request.param]
+    server = request.getfixturevalue(kind.server)
+    kind(server, tmp_path).add("web", "a", "10.0.0.1", 80)
+    return types.SimpleNamespace(name=request.param, address=server.address)
 
 
-def test_registry_first_host_refuses(scheme, etcd):
-    url = f"{scheme}://{refusing_address()},{refusing_address()},{etcd.address}"
+def test_registry_first_host_refuses(scheme):
+    url = f"{scheme.name}://{refusing_address()},{refusing_address()},{scheme.address}"
     done, seconds = elapsed(Dragoman(url), "resolve", "--json", "web;80")
     assert done.code == 0 and endpoints(done.json) == ["10.0.0.1:80"], done
     assert seconds < 2
 
 
-def test_registry_first_host_hangs(scheme, etcd):
+def test_registry_first_host_hangs(scheme):
     with SilentListener() as silent:
-        url = f"{scheme}://{silent.address},{etcd.address}"
+        url = f"{scheme.name}://{silent.address},{scheme.address}"
         done, seconds = elapsed(Dragoman(url), "resolve", "--json", "--timeout", 4, "web;80")
     assert done.code == 0 and endpoints(done.json) == ["10.0.0.1:80"], done
     assert seconds < 4
@@ -220,9 +224,9 @@ def test_registry_slow_host_has_its_share_of_the_time_limit():
     assert done.code == 0 and endpoints(done.json) == [], done
 
 
-def test_registry_every_host_but_the_last_hangs(scheme, etcd, container):
+def test_registry_every_host_but_the_last_hangs(scheme, container):
     with SilentListener() as one, SilentListener() as two:
-        url = f"{scheme}://{one.address},{two.address},{etcd.address}"
+        url = f"{scheme.name}://{one.address},{two.address},{scheme.address}"
         done = Dragoman(url).reconcile(container, "WEB=web;80", timeout=4)
     assert done.code == 0, done
     assert [slot.endpoint for slot in nft.slots(container)] == ["10.0.0.1:80"]
@@ -230,15 +234,16 @@ def test_registry_every_host_but_the_last_hangs(scheme, etcd, container):
 
 @pytest.mark.parametrize("status", ["500 Internal Server Error", "503 Service Unavailable",
                                     "404 Not Found", "200 OK"])
-def test_registry_first_host_is_none(scheme, etcd, status):
+def test_registry_first_host_is_none(scheme, status):
     with BadServer(lambda _: answer("<html>no</html>", status)) as server:
-        url = f"{scheme}://{server.address},{etcd.address}"
+        url = f"{scheme.name}://{server.address},{scheme.address}"
         done = Dragoman(url)("resolve", "--json", "web;80")
     assert server.requests
     assert done.code == 0 and endpoints(done.json) == ["10.0.0.1:80"], done
 
 
-def test_registry_every_host_fails_and_each_is_named(scheme, etcd):
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_registry_every_host_fails_and_each_is_named(scheme):
     refusing = refusing_address()
     with BadServer(lambda _: answer("{}", "500 Internal Server Error")) as server:
         done = Dragoman(f"{scheme}://{refusing},{server.address}")("resolve", "--json", "web;80")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Following a registry, with a real etcd of both APIs and a file.
+"""Following a registry, with a real etcd of both APIs, a file, and a real Consul.
 
 The follower is lab/follower.py.
 """
@@ -15,7 +15,7 @@ import pytest
 
 from lab.etcd import Etcd
 from lab.follower import Follower
-from lab.registries import REGISTRIES
+from lab.registries import endpoints_of
 from lab.relay import Relay
 from lab.waiting import wait_until
 
@@ -34,11 +34,6 @@ def follow():
         yield start
 
 
-@pytest.fixture(params=REGISTRIES)
-def registry(request, etcd, tmp_path):
-    return REGISTRIES[request.param](etcd, tmp_path)
-
-
 @pytest.fixture
 def own_etcd(etcd_program):
     """An etcd that may be stopped, of either release."""
@@ -54,18 +49,23 @@ def metric(server, name):
 
 # Every kind of registry
 
-def test_watch_puts_and_deletes_are_told(registry, follow):
-    registry.put("/services/app/a", "one")
-    follower = follow(registry.url, "/services/app")
-    assert follower.documents["/services/app"] == {"/services/app/a": "one"}
-    registry.put("/services/app/b", "two")
-    follower.until_holds("/services/app", {"/services/app/a": "one", "/services/app/b": "two"})
-    registry.put("/services/app/a", "three")
-    follower.until_holds("/services/app", {"/services/app/a": "three", "/services/app/b": "two"})
-    registry.delete("/services/app/a")
-    follower.until_holds("/services/app", {"/services/app/b": "two"})
-    registry.delete("/services/app/b")
-    follower.until_holds("/services/app", {})
+def test_watch_endpoints_that_come_and_go_are_told(any_registry, follow):
+    app = any_registry.service("app")
+    any_registry.add("app", "a", "10.0.0.1")
+    follower = follow(any_registry.url, app)
+    assert list(follower.documents[app]) == [any_registry.key("app", "a")]
+
+    def until(**endpoints):
+        follower.until(lambda own: endpoints_of(own.documents[app]) == endpoints)
+    until(a="10.0.0.1:8080")
+    any_registry.add("app", "b", "10.0.0.2")
+    until(a="10.0.0.1:8080", b="10.0.0.2:8080")
+    any_registry.add("app", "a", "10.0.0.3", 80)
+    until(a="10.0.0.3:80", b="10.0.0.2:8080")
+    any_registry.remove("app", "a")
+    until(b="10.0.0.2:8080")
+    any_registry.remove("app", "b")
+    until()
     assert not follower.errors
 
 
@@ -83,25 +83,40 @@ def test_watch_of_siblings_tells_nothing(registry, follow):
     assert follower.errors or len(follower.updates) == before + 1
 
 
-def test_watch_of_a_service_removed_tells_no_more(registry, follow):
-    registry.put("/services/other/a", "one")
-    follower = follow(registry.url, "/services/app", "/services/other")
-    follower.remove("/services/app")
+def test_watch_of_a_service_removed_tells_no_more(any_registry, follow):
+    app, other = any_registry.service("app"), any_registry.service("other")
+    any_registry.add("other", "a", "10.0.0.1")
+    follower = follow(any_registry.url, app, other)
+    follower.remove(app)
     follower.counts()
     before = len(follower.updates)
-    registry.put("/services/app/a", "one")
-    registry.put("/services/other/a", "two")
-    follower.until_holds("/services/other", {"/services/other/a": "two"})
-    assert len(follower.updates) == before + 1
+    any_registry.add("app", "a", "10.0.0.1")
+    any_registry.add("other", "a", "10.0.0.2")
+    follower.until(lambda own: endpoints_of(own.documents[other]) == {"a": "10.0.0.2:8080"})
+    assert {update["key"] for update in follower.updates[before:]} == {other}
 
 
-def test_watch_resync_tells_everything_whole(registry, follow):
-    registry.put("/services/app/a", "one")
-    follower = follow(registry.url, "/services/app", "/services/web")
+def test_watch_resync_tells_everything_whole(any_registry, follow):
+    any_registry.add("app", "a", "10.0.0.1")
+    follower = follow(any_registry.url, any_registry.service("app"), any_registry.service("web"))
     before = len(follower.updates)
     follower.resync()
     follower.until(lambda own: len(own.updates) == before + 2)
     assert all(update["whole"] for update in follower.updates)
+
+
+@pytest.mark.alone
+def test_watch_event_of_a_consul_arrives_within_50_ms(consul, follow):
+    follower = follow(consul.url, "app")
+    taken = []
+    for number in range(1, 6):
+        started = time.monotonic_ns()
+        consul.put("app", "a", f"10.0.0.{number}", 80)
+        follower.until(lambda own: endpoints_of(own.documents["app"]) == {
+            "a": f"10.0.0.{number}:80"})
+        taken.append((follower.updates[-1]["received"] - started) / 1e6)
+    print("Consul: events after", ", ".join(f"{each:.1f}" for each in taken), "ms")
+    assert taken[0] < 1000 and min(taken) < 50, taken
 
 
 @pytest.mark.alone

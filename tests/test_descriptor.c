@@ -24,7 +24,7 @@ static struct descriptor parsed(struct arena *arena, const char *value, size_t l
 {
 	struct descriptor descriptor = {.column = 99, .reason = "left over", .order = 3};
 
-	assert_int_equal(descriptor_parse(arena, value, length, &descriptor), 0);
+	assert_int_equal(descriptor_parse(arena, value, length, false, &descriptor), 0);
 	assert_int_equal(descriptor.order, 3);
 	return descriptor;
 }
@@ -312,6 +312,7 @@ static void test_descriptor_key_puts_bare_names_below_the_root(void **state)
 		{"redis", "/", "/redis"},
 		{"redis", "", "/redis"},
 		{"/x/redis", "/services", "/x/redis"},
+		{"redis", NULL, "redis"},
 	};
 	CLEANUP(arena_freep) struct arena *arena = arena_new();
 
@@ -323,6 +324,23 @@ static void test_descriptor_key_puts_bare_names_below_the_root(void **state)
 		assert_string_equal(descriptor_key(arena, &descriptor, cases[i].root),
 				    cases[i].key);
 	}
+}
+
+static void test_descriptor_of_a_key_path_is_invalid_where_there_are_only_names(void **state)
+{
+	static const char path[] = " /services/web[prod];80", name[] = "web[prod];80";
+	CLEANUP(arena_freep) struct arena *arena = arena_new();
+	struct descriptor descriptor = {0};
+
+	(void)state;
+	assert_int_equal(descriptor_parse(arena, path, strlen(path), true, &descriptor), 0);
+	assert_int_equal(descriptor.state, DESCRIPTOR_INVALID);
+	assert_int_equal(descriptor.column, 2);
+	assert_string_equal(descriptor.reason, "a key path, where the registry knows services by "
+					       "name alone (Consul)");
+	assert_int_equal(descriptor_parse(arena, name, strlen(name), true, &descriptor), 0);
+	assert_int_equal(descriptor.state, DESCRIPTOR_USED);
+	assert_string_equal(descriptor.service, "web");
 }
 
 static void test_key_path_parse_of_a_root_is_canonical(void **state)
@@ -420,6 +438,8 @@ int main(void)
 		cmocka_unit_test(test_descriptor_reason_of_long_input_is_cut),
 		cmocka_unit_test(test_descriptor_random_is_never_half_parsed),
 		cmocka_unit_test(test_descriptor_key_puts_bare_names_below_the_root),
+		cmocka_unit_test(
+			test_descriptor_of_a_key_path_is_invalid_where_there_are_only_names),
 		cmocka_unit_test(test_key_path_parse_of_a_root_is_canonical),
 		cmocka_unit_test(test_key_path_parse_of_else_says_why),
 		cmocka_unit_test(test_tags_of_two_lists_compare_and_contain),

@@ -213,8 +213,7 @@ static void test_settle_of_the_same_service_and_tags_merges(void **state)
 		{NULL, "a[x,y];1", " a[y,x,x] ;1", true},
 		{NULL, "a[x];1", "a;1", false},
 		{NULL, "a;1", "b;1", false},
-		{NULL, "/r/a/;1", "/r/a;1", true},
-		{NULL, "/services/a;1", "a;1", false}, /* nobody said where the root is */
+		{"/services", "/r/a/;1", "/r/a;1", true},
 		{"/services", "/services/a;1", "a;1", true},
 		{"/services", "a;1", "/services/a;1", true},
 		{"/services", "a;1", "/servicesa;1", false},

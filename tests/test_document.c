@@ -221,7 +221,10 @@ static void test_document_beyond_the_greatest_size_is_not_looked_at(void **state
 {
 	CLEANUP(arena_freep) struct arena *arena = arena_new();
 	CLEANUP(memory_free) char *value = malloc(1);
-	struct document all[] = {{"/s/1", value, 1536 * 1024}, {"/s/1", value, 65537}};
+	struct document all[] = {
+		{.key = "/s/1", .value = value, .length = 1536 * 1024},
+		{.key = "/s/1", .value = value, .length = 65537},
+	};
 	const struct admission admission = {0};
 	struct selection selection;
 
@@ -262,7 +265,7 @@ static void test_document_reason_of_long_input_is_cut(void **state)
 
 static struct document document(const char *key, const char *value)
 {
-	return (struct document){key, value, strlen(value)};
+	return (struct document){.key = key, .value = value, .length = strlen(value)};
 }
 
 /* "+key address:port" and "-key reason", one a line. */
@@ -274,7 +277,7 @@ static const char *selected(struct arena *arena, const struct document *all, siz
 	struct selection selection;
 	const char *text = "";
 
-	assert_int_equal(descriptor_parse(arena, descriptor, strlen(descriptor), &asked), 0);
+	assert_int_equal(descriptor_parse(arena, descriptor, strlen(descriptor), false, &asked), 0);
 	assert_int_equal(asked.state, DESCRIPTOR_USED);
 	assert_int_equal(documents_select(arena, all, count, &asked.tags, asked.listen.protocol,
 					  admission ? admission : &by_default, &selection),

@@ -171,6 +171,7 @@ static int setup(void **state)
 	assert_non_null(fixture->arena);
 	fixture->set.arena = fixture->arena;
 	fixture->options.root = root;
+	fixture->set.root = root;
 	fixture->options.registry = "test://";
 	*state = fixture;
 	return 0;

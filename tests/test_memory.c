@@ -17,6 +17,7 @@
 #include <cmocka.h>
 
 #include "../src/container/docker_codec.h"
+#include "../src/registry/consul_codec.h"
 #include "../src/registry/etcd2_codec.h"
 #include "../src/registry/etcd3_watch_codec.h"
 #include "../src/registry/file.h"
@@ -76,9 +77,15 @@ static const char endpoint_two[] = "10.0.0.2:7000";
 static int read_documents(void *user, struct error *error)
 {
 	const struct document documents[] = {
-		{"/services/web/a", endpoint_one, sizeof(endpoint_one) - 1},
-		{"/services/web/b", endpoint_two, sizeof(endpoint_two) - 1},
-		{"/services/web/c", "{\"host\": \"nowhere\", \"port\": 1}", 31},
+		{.key = "/services/web/a",
+		 .value = endpoint_one,
+		 .length = sizeof(endpoint_one) - 1},
+		{.key = "/services/web/b",
+		 .value = endpoint_two,
+		 .length = sizeof(endpoint_two) - 1},
+		{.key = "/services/web/c",
+		 .value = "{\"host\": \"nowhere\", \"port\": 1}",
+		 .length = 31},
 	};
 	CLEANUP(service_freep) struct service *service = service_new("/services/web");
 	CLEANUP(arena_freep) struct arena *arena = arena_new();
@@ -106,8 +113,12 @@ static int read_documents(void *user, struct error *error)
 static int replace_documents(void *user, struct error *error)
 {
 	const struct document documents[] = {
-		{"/services/web/b", endpoint_one, sizeof(endpoint_one) - 1},
-		{"/services/web/c", endpoint_one, sizeof(endpoint_one) - 1},
+		{.key = "/services/web/b",
+		 .value = endpoint_one,
+		 .length = sizeof(endpoint_one) - 1},
+		{.key = "/services/web/c",
+		 .value = endpoint_one,
+		 .length = sizeof(endpoint_one) - 1},
 	};
 	struct service *service = user;
 	int r = service_replace(service, documents, ARRAY_SIZE(documents));
@@ -120,8 +131,9 @@ static int replace_documents(void *user, struct error *error)
 
 static int replace_documents_of_one(void *user, struct error *error)
 {
-	const struct document document = {"/services/web/a", endpoint_two,
-					  sizeof(endpoint_two) - 1};
+	const struct document document = {.key = "/services/web/a",
+					  .value = endpoint_two,
+					  .length = sizeof(endpoint_two) - 1};
 	CLEANUP(service_freep) struct service *service = NULL;
 	bool was = exhaust_pause();
 
@@ -262,6 +274,34 @@ static int read_etcd2(void *user, struct error *error)
 	return 0;
 }
 
+#define INSTANCE(id, weight, status)                                                    \
+	"{\"Node\":{\"Node\":\"n\",\"Address\":\"10.0.0.1\"},\"Service\":{\"ID\":\"" id \
+	"\",\"Port\":80,\"Tags\":[\"" LONG "\"],\"Weights\":{\"Passing\":" weight       \
+	"}},\"Checks\":[{\"Name\":\"" LONG "\",\"Status\":\"" status "\"}]}"
+
+static int read_consul(void *user, struct error *error)
+{
+	static const char body[] = "[" INSTANCE("a", "900", "passing") "," INSTANCE("b", "300",
+										    "critical") "]";
+	CLEANUP(document_list_done) struct document_list list = {.arena = arena_new()};
+	int r = list.arena ? 0 : error_no_memory(error);
+
+	(void)user;
+	if (r == 0)
+		r = consul_decode_instances(body, sizeof(body) - 1, "app", &list, error);
+	if (r != 0)
+		return r;
+	if (!list.items || list.count != 2)
+		return wrong_result(error);
+	assert_string_equal(list.items[0].key, "app/n/a");
+	assert_string_equal(list.items[0].value,
+			    "{\"host\":\"10.0.0.1\",\"port\":80,\"tags\":[\"" LONG
+			    "\"],\"weight\":3}");
+	assert_true(list.items[1].is_failing);
+	assert_string_equal(list.items[1].value, "check \"" LONG "\" is critical");
+	return 0;
+}
+
 static int read_file(void *user, struct error *error)
 {
 	static const char data[] =
@@ -356,6 +396,7 @@ static void test_memory_exhausted_while_registries_are_read_says_so(void **state
 	SURVIVES(authenticate, NULL);
 	SURVIVES(read_stream, NULL);
 	SURVIVES(read_etcd2, NULL);
+	SURVIVES(read_consul, NULL);
 	SURVIVES(read_file, NULL);
 }
 

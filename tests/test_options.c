@@ -51,6 +51,12 @@ static const struct command resolve = {
 
 enum { WORDS_MAX = 12 };
 
+static const struct command run = {
+	.name = "run",
+	.bit = COMMAND_RUN,
+	.has_targets = true,
+};
+
 static int parse(const struct command *command, char *const *words, struct options *ret,
 		 struct error *error)
 {
@@ -130,6 +136,28 @@ static void test_options_given_in_every_way_are_taken(void **state)
 	assert_true(options.hold_when_empty);
 	assert_int_equal(options.balance, BALANCE_NTH);
 	assert_int_equal(options.log_level, LOG_DEBUG);
+}
+
+static void test_options_of_a_consul_are_taken_and_leave_no_root(void **state)
+{
+	CLEANUP(options_done) struct options options, wrong;
+	struct error error;
+
+	(void)state;
+	assert_int_equal(
+		parse(&run,
+		      WORDS("--registry=consul://h", "--root=/x", "--consul-datacenter", "east",
+			    "--consul-namespace=team", "--consul-stale", "--consul-connections=7"),
+		      &options, &error),
+		0);
+	assert_null(options.root);
+	assert_string_equal(options.consul_datacenter, "east");
+	assert_string_equal(options.consul_namespace, "team");
+	assert_true(options.consul_stale);
+	assert_int_equal(options.consul_connections, 7);
+	assert_int_equal(parse(&run, WORDS("--consul-connections=0"), &wrong, &error), -EINVAL);
+	assert_string_equal(error.message,
+			    "--consul-connections: '0' is not a number from 1 to 4096");
 }
 
 static void test_options_of_addresses_given_twice_are_both_admitted(void **state)
@@ -225,7 +253,6 @@ static void test_options_from_the_environment_are_beaten_by_flags(void **state)
 
 static void test_options_of_several_targets_belong_to_the_one_before_them(void **state)
 {
-	static const struct command run = {.name = "run", .bit = COMMAND_RUN, .has_targets = true};
 	CLEANUP(options_done) struct options options;
 	struct error error;
 
@@ -471,6 +498,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_options_without_any_given_are_the_defaults),
 		cmocka_unit_test(test_options_given_in_every_way_are_taken),
+		cmocka_unit_test(test_options_of_a_consul_are_taken_and_leave_no_root),
 		cmocka_unit_test(test_options_of_addresses_given_twice_are_both_admitted),
 		cmocka_unit_test(test_options_argument_stands_before_after_and_behind_dashes),
 		cmocka_unit_test(test_options_behind_dashes_are_arguments),

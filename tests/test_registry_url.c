@@ -29,6 +29,8 @@ static const struct {
 	{"etcd2://h", REGISTRY_ETCD2, {"http://h:2379"}},
 	{"ETCD2S://h_1-x:7", REGISTRY_ETCD2, {"https://h_1-x:7"}},
 	{"etcd://h:1/", REGISTRY_ETCD3, {"http://h:1"}},
+	{"consul://h,[::1]:7", REGISTRY_CONSUL, {"http://h:8500", "http://[::1]:7"}},
+	{"consuls://h", REGISTRY_CONSUL, {"https://h:8501"}},
 };
 
 static void test_registry_url_of_hosts_gives_their_base_urls(void **state)
@@ -70,11 +72,13 @@ static const struct {
 	{"127.0.0.1:2379", "registry URL: no scheme (as in etcd://127.0.0.1:2379)"},
 	{"://x", "registry URL: no scheme (as in etcd://127.0.0.1:2379)"},
 	{"http://x",
-	 "registry URL: unknown scheme \"http\" (known: etcd, etcds, etcd2, etcd2s, file)"},
+	 "registry URL: unknown scheme \"http\" (known: etcd, etcds, etcd2, etcd2s, consul, consuls, "
+	 "file)"},
 	{"e\x1b://x",
-	 "registry URL: unknown scheme \"e\\x1b\" (known: etcd, etcds, etcd2, etcd2s, file)"},
-	{"consul://x", "registry URL: consul:// is not built yet"},
-	{"consuls://x", "registry URL: consuls:// is not built yet"},
+	 "registry URL: unknown scheme \"e\\x1b\" (known: etcd, etcds, etcd2, etcd2s, consul, "
+	 "consuls, file)"},
+	{"consul://", "registry URL: host 1 of the list is empty"},
+	{"consul://h/v1", "registry URL: a path is not taken: \"/v1\""},
 	{"etcd://", "registry URL: host 1 of the list is empty"},
 	{"etcd:///", "registry URL: host 1 of the list is empty"},
 	{"etcd://a,,b", "registry URL: host 2 of the list is empty"},
@@ -178,6 +182,31 @@ static const struct {
 	{{.url = "etcd2://h", .user = "a:b", .password_file = "/dev/null"},
 	 -EINVAL,
 	 "a registry user of etcd v2 holds no \":\""},
+	{{.url = "consul://h", .user = "u", .password_file = "/dev/null"},
+	 -EINVAL,
+	 "Consul has no users: its token is the password, in a file"},
+	{{.url = "consul://h", .password_file = "/nonexistent/p"},
+	 -ENOENT,
+	 "password file /nonexistent/p: No such file or directory"},
+	{{.url = "consul://h", .password_file = "/proc/version"},
+	 -EINVAL,
+	 "the registry password is no token of Consul's: it has other characters than printable "
+	 "ASCII"},
+	{{.url = "consul://h", .tls_ca = "/x"},
+	 -EINVAL,
+	 "TLS files are given, but consul://h is not encrypted (as consuls:// is)"},
+	{{.url = "etcd://h", .consul_datacenter = "dc1"},
+	 -EINVAL,
+	 "options of Consul are given, but etcd://h is none (as consul:// is)"},
+	{{.url = "etcd2://h", .consul_namespace = "team"},
+	 -EINVAL,
+	 "options of Consul are given, but etcd2://h is none (as consul:// is)"},
+	{{.url = "file:///x", .consul_stale = true},
+	 -EINVAL,
+	 "options of Consul are given, but file:///x is none (as consul:// is)"},
+	{{.url = "etcd://h", .consul_connections = 8},
+	 -EINVAL,
+	 "options of Consul are given, but etcd://h is none (as consul:// is)"},
 };
 
 static void test_registry_open_with_wrong_options_names_them(void **state)
@@ -198,6 +227,15 @@ static void test_registry_open_with_wrong_options_names_them(void **state)
 	}
 }
 
+static void test_registry_has_keys_but_for_consul(void **state)
+{
+	(void)state;
+	assert_true(registry_has_keys("etcd://h"));
+	assert_true(registry_has_keys("file:///x"));
+	assert_false(registry_has_keys("consul://h"));
+	assert_false(registry_has_keys("CONSULS://h,i"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -207,6 +245,7 @@ int main(void)
 		cmocka_unit_test(test_registry_url_with_a_password_never_quotes_it),
 		cmocka_unit_test(test_registry_url_with_too_many_hosts_is_refused),
 		cmocka_unit_test(test_registry_open_with_wrong_options_names_them),
+		cmocka_unit_test(test_registry_has_keys_but_for_consul),
 	};
 
 	return cmocka_run_group_tests_name("registry_url", tests, NULL, NULL);

@@ -26,7 +26,7 @@ static const struct admission by_default;
 
 static struct document document(const char *key, const char *value)
 {
-	return (struct document){key, value, strlen(value)};
+	return (struct document){.key = key, .value = value, .length = strlen(value)};
 }
 
 static const char *selection_text(struct arena *arena, const struct selection *selection)
@@ -66,7 +66,8 @@ static const char *selected(struct arena *arena, const struct service *service)
 	return selection_text(arena, &selection);
 }
 
-#define PUT(service, key, value) service_put(service, &(struct document){key, value, strlen(value)})
+#define PUT(service, name, text) \
+	service_put(service, &(struct document){.key = name, .value = text, .length = strlen(text)})
 
 static void test_service_that_is_new_is_empty(void **state)
 {
@@ -195,6 +196,34 @@ static void test_service_select_tells_each_protocol_its_own_reason(void **state)
 	assert_int_equal(
 		service_select(arena, service, &no_tags, PROTOCOL_UDP, &by_default, &selection), 0);
 	assert_string_equal(selection_text(arena, &selection), "-/1 weight -1 is not 0..256\n");
+}
+
+/* What fails its checks is skipped, and says why; it is not for an operator to mend. */
+static void test_service_document_that_fails_is_skipped_and_not_unusable(void **state)
+{
+	static const char why[] = "check \"web\" is critical \x1b";
+	struct document failing = {
+		.key = "/s/a/1", .value = why, .length = sizeof(why) - 1, .is_failing = true};
+	CLEANUP(arena_freep) struct arena *arena = arena_new();
+	CLEANUP(service_freep) struct service *service = service_new("/s/a");
+	struct service_unusable unusable;
+	struct selection selection;
+
+	(void)state;
+	assert_int_equal(PUT(service, "/s/a/1", "10.0.0.1:80"), 1);
+	assert_int_equal(service_put(service, &failing), 1);
+	assert_int_equal(service_put(service, &failing), 0);
+	assert_int_equal(
+		service_select(arena, service, &no_tags, PROTOCOL_UDP, &by_default, &selection), 0);
+	assert_string_equal(selection_text(arena, &selection),
+			    "-/s/a/1 check \"web\" is critical \\x1b\n");
+	assert_false(selection.skipped[0].is_unusable);
+	service_unusable(service, &by_default, &unusable);
+	assert_int_equal(unusable.count, 0);
+	failing.is_failing = false;
+	assert_int_equal(service_put(service, &failing), 1);
+	service_unusable(service, &by_default, &unusable);
+	assert_int_equal(unusable.count, 1);
 }
 
 static void test_service_selection_outlives_the_documents(void **state)
@@ -501,6 +530,7 @@ int main(void)
 		cmocka_unit_test(test_service_passes_over_what_is_not_below_its_key),
 		cmocka_unit_test(test_service_replace_of_the_same_is_no_change),
 		cmocka_unit_test(test_service_select_tells_each_protocol_its_own_reason),
+		cmocka_unit_test(test_service_document_that_fails_is_skipped_and_not_unusable),
 		cmocka_unit_test(test_service_selection_outlives_the_documents),
 		cmocka_unit_test(test_service_after_any_changes_selects_as_from_the_documents),
 		cmocka_unit_test(test_service_of_many_is_small),

@@ -89,8 +89,8 @@ bool agent_is_held(const struct agent *agent)
 
 struct step {
 	/*
-	 * What comes: "whole ab", "restored ab" (a dash: nothing is there), "put a",
-	 * "gone a", "error", "resync".
+	 * What comes: "whole ab", "restored ab" (a dash: nothing is there), "event ab"
+	 * (a whole one), "put a", "gone a", "error", "resync".
 	 */
 	const char *update;
 	const char *known;
@@ -127,7 +127,8 @@ static void take(struct agent *agent, const char *what)
 	}
 	update.error = strcmp(what, "error") == 0 ? &error : NULL;
 	update.restored = strncmp(what, "restored", 8) == 0;
-	update.whole = update.restored || strncmp(what, "whole", 5) == 0;
+	update.is_event = strncmp(what, "event", 5) == 0;
+	update.whole = update.restored || update.is_event || strncmp(what, "whole", 5) == 0;
 	if (strncmp(what, "gone", 4) == 0) {
 		(void)snprintf(gone, sizeof(gone), "/s/%c", *names);
 		update.removed = removed;
@@ -251,6 +252,9 @@ static void test_subscription_changed_by_a_resync_is_counted(void **state)
 	PLAY({"whole ab", "ab+", 0}, {"resync", "ab", 0}, {"whole ab", "ab", 0},
 	     {"resync", "ab", 0}, {"whole a", "a+", 1}, {"whole b", "b+", 1}, {"resync", "b", 1},
 	     {"put c", "bc+", 1}, {"whole c", "c+", 2});
+	/* What comes whole by itself meanwhile is not the resync's. */
+	PLAY({"whole ab", "ab+", 0}, {"resync", "ab", 0}, {"event a", "a+", 0}, {"whole a", "a", 0},
+	     {"resync", "a", 0}, {"event b", "b+", 0}, {"whole c", "c+", 1});
 }
 
 int main(void)

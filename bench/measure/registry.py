@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""A large registry: services read from etcd v3, and an agent's first sync with it.
+"""A large registry: services read from etcd v3, and an agent's first sync with it, and
+with a Consul, which is asked for one service after the other.
 
 Beside it, as `raw`, one range of everything, whose answer is received and thrown
 away: what etcd and the socket need of that time.
@@ -10,15 +11,19 @@ import json
 import time
 
 import keep
+from lab.consul import Consul
 from lab.etcd import encode
 from lab.namespaces import Namespaces
+from lab.releases import Releases
 from measure.update import in_turn
 from peers.netlink import PROGRAMS
 from lab.processes import run as run_command
 from stage import Stage
-from state import State
+from state import ENDPOINT_PORT, State, address
 
 SIZES = (State(10000, 1), State(10000, 10))
+OF_CONSUL = State(1000, 10)
+SYNC = "first sync, from the agent's start to ready"
 
 
 def range_of_all(etcd):
@@ -54,7 +59,7 @@ def read(results, etcd, state, rounds):
                 "ours", state.parameters, used)
 
 
-def first_sync(results, etcd, state, namespaces, rounds):
+def first_sync(results, etcd, state, namespaces, rounds, what=SYNC):
     times = []
     for number in range(rounds):
         stage = Stage(namespaces, f"registry{state.endpoints}-{number}")
@@ -63,8 +68,16 @@ def first_sync(results, etcd, state, namespaces, rounds):
         stage.close()
         namespaces.delete(stage.container)
         namespaces.delete(stage.hosts)
-    results.add("registry", "first sync, from the agent's start to ready", "ours",
-                state.parameters, times)
+    results.add("registry", what, "ours", state.parameters, times)
+
+
+def consul(results, state, namespaces, rounds):
+    with Releases() as releases, \
+            Consul(releases.program("consul", "usr/bin/consul", 11)) as server:
+        for service in range(state.services):
+            for number in state.numbers(service):
+                server.put(f"s{service}", f"s{service}-{number}", address(number), ENDPOINT_PORT)
+        first_sync(results, server, state, namespaces, rounds, f"{SYNC}, with Consul")
 
 
 def run(results):
@@ -73,3 +86,5 @@ def run(results):
             with keep.registry(state) as etcd:
                 read(results, etcd, state, 3 if results.quick else 9)
                 first_sync(results, etcd, state, namespaces, 1 if results.quick else 3)
+        consul(results, State(100, 10) if results.quick else OF_CONSUL, namespaces,
+               1 if results.quick else 3)

@@ -25,7 +25,7 @@ from lab.waiting import wait_until
 CLIENTS, PEERS = "10.79.0", "10.78.0"
 
 
-class _Switch:
+class Switch:
     """A bridge in a namespace; what is plugged in there has addresses of one network."""
 
     def __init__(self, namespaces, label, prefix):
@@ -94,8 +94,8 @@ class Network(Cluster):
     def __init__(self):
         self._namespaces = Namespaces()
         try:
-            self._switches = [_Switch(self._namespaces, "peers", PEERS),
-                              _Switch(self._namespaces, "clients", CLIENTS)]
+            self._switches = [Switch(self._namespaces, "peers", PEERS),
+                              Switch(self._namespaces, "clients", CLIENTS)]
             self.client = self._namespaces.new("agent")
             self._switches[1].plug(self.client, 100)
             super().__init__()

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: MIT
-"""Programs of the other Debian release, unpacked into a folder; nothing is installed.
+"""Programs of other Debian releases, unpacked into a folder; nothing is installed.
 
     with Releases() as releases:
         releases.program("etcd-server", "usr/bin/etcd")    # a path, of releases.other
+        releases.program("consul", "usr/bin/consul", 11)
 
 On Debian 12 the other release is 13, and the other way round. The packages come
 from where the machine takes its own: the first source that names the machine's

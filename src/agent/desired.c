@@ -35,6 +35,25 @@ int backend_fill(struct arena *arena, const struct agent *agent, const struct ba
 	return 0;
 }
 
+/* What is not there any more, and what is there and not to be used, are two things to mend. */
+static void tell_of_none(struct arena *arena, const struct backend *backend)
+{
+	const char *variable = backend->descriptor->variable;
+	const char *key = service_key(backend->subscription->service);
+	struct selection selection;
+
+	if (backend_select(arena, backend->target->agent, backend, &selection) < 0)
+		return;
+	if (selection.skipped_count)
+		log_warn("%s: %s: no endpoint is left, all documents are skipped: %zu, the first "
+			 "one %s: %s",
+			 variable, key, selection.skipped_count, selection.skipped[0].key,
+			 selection.skipped[0].reason);
+	else
+		log_warn("%s: %s: no endpoint is left, the registry holds nothing there", variable,
+			 key);
+}
+
 /* The same, and says where the last endpoint has gone. */
 static int desire_backend(struct arena *arena, struct backend *backend, struct ruleset_service *ret)
 {
@@ -47,8 +66,7 @@ static int desire_backend(struct arena *arena, struct backend *backend, struct r
 	for (unsigned family = 0; family < FAMILY_COUNT; family++)
 		some |= ret->share_count[family] || ret->drained_count[family];
 	if (!some && backend->had_endpoints)
-		log_warn("%s: %s: no endpoint is left", backend->descriptor->variable,
-			 service_key(backend->subscription->service));
+		tell_of_none(arena, backend);
 	backend->had_endpoints = some;
 	return 0;
 }

@@ -167,7 +167,7 @@ static void put_registry(struct text *ret, const struct agent *agent)
 
 	if (agent->watch)
 		registry_watch_counts(agent->watch, &counts);
-	put(ret, "registry_events_total", "counter", "Key changes told by the registry.",
+	put(ret, "registry_events_total", "counter", "Changes told by the registry.",
 	    counts.events);
 	put(ret, "registry_reads_total", "counter", "Requests to read the registry.", counts.reads);
 	put(ret, "watch_reconnects_total", "counter", "Times that the watch was connected again.",

@@ -201,9 +201,10 @@ static bool spare(struct agent *agent, struct subscription *subscription,
 static void look_at_resync(struct agent *agent, struct subscription *subscription,
 			   const struct registry_update *update, int changed)
 {
-	bool of_resync = update->whole && subscription->resync;
+	bool is_read = update->whole && !update->is_event;
+	bool of_resync = is_read && subscription->resync;
 
-	subscription->resync = subscription->resync && !update->whole;
+	subscription->resync = subscription->resync && !is_read;
 	if (!of_resync || !changed || update->restored || subscription->spared ||
 	    registry_watch_state(agent->watch) != REGISTRY_LIVE)
 		return;

@@ -207,6 +207,9 @@ int options_parse(struct options *ret, const struct command *command, int argc, 
 	if (code < 0 || ret->help)
 		return code;
 	code = settle_all(&parser);
+	/* A root is for keys, wherever it came from. */
+	if (code == 0 && ret->registry && !registry_has_keys(ret->registry))
+		ret->root = NULL;
 	return code < 0 ? code : check_whole(&parser);
 }
 
@@ -231,6 +234,10 @@ struct registry_options options_registry(const struct options *options, uint64_t
 		.tls_key = options->tls_key,
 		.user = options->registry_user,
 		.password_file = options->registry_password_file,
+		.consul_datacenter = options->consul_datacenter,
+		.consul_namespace = options->consul_namespace,
+		.consul_stale = options->consul_stale,
+		.consul_connections = options->consul_connections,
 		.timeout = timeout,
 	};
 }

@@ -61,9 +61,12 @@ struct options {
 	const char *env_prefix;
 
 	const char *registry;
-	char *root; /* canonical */
+	char *root; /* canonical; NULL: the registry has no keys */
 	const char *tls_ca, *tls_cert, *tls_key;
 	const char *registry_user, *registry_password_file;
+	const char *consul_datacenter, *consul_namespace;
+	bool consul_stale;
+	unsigned consul_connections; /* 0: not given */
 
 	struct admission admission;
 	enum balance balance;

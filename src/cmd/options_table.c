@@ -167,6 +167,19 @@ static int set_root(struct options *options, const struct option *option, const 
 	return 0;
 }
 
+static int set_connections(struct options *options, const struct option *option, const char *value,
+			   struct error *error)
+{
+	uint64_t number;
+
+	(void)option;
+	if (text_parse_number(value, strlen(value), CONSUL_CONNECTIONS_MAX, &number) < 0 ||
+	    number == 0)
+		return refuse(error, value, "is not a number from 1 to 4096");
+	options->consul_connections = (unsigned)number;
+	return 0;
+}
+
 static int set_balance(struct options *options, const struct option *option, const char *value,
 		       struct error *error)
 {
@@ -393,7 +406,8 @@ static const struct option table[] = {
 		.commands = READING,
 		.section = SECTION_REGISTRY,
 		.help = "Where services are registered: etcd://HOST:PORT[,HOST:PORT...] or "
-			"etcds:// (v3), etcd2:// or etcd2s:// (v2), file:///PATH.",
+			"etcds:// (v3), etcd2:// or etcd2s:// (v2), consul:// or consuls://, "
+			"file:///PATH.",
 		.set = set_registry,
 		FIELD(registry),
 	},
@@ -451,9 +465,44 @@ static const struct option table[] = {
 		.argument = "FILE",
 		.commands = READING,
 		.section = SECTION_REGISTRY,
-		.help = "The password is the first line of FILE.",
+		.help = "The password, or Consul's token, is the first line of FILE.",
 		.set = set_string,
 		FIELD(registry_password_file),
+	},
+	{
+		.name = "consul-datacenter",
+		.argument = "NAME",
+		.commands = READING,
+		.section = SECTION_REGISTRY,
+		.help = "Look services up in that datacenter of Consul, not in its own.",
+		.set = set_string,
+		FIELD(consul_datacenter),
+	},
+	{
+		.name = "consul-namespace",
+		.argument = "NAME",
+		.commands = READING,
+		.section = SECTION_REGISTRY,
+		.help = "Look services up in that namespace of Consul (Enterprise).",
+		.set = set_string,
+		FIELD(consul_namespace),
+	},
+	{
+		.name = "consul-stale",
+		.commands = READING,
+		.section = SECTION_REGISTRY,
+		.help = "Let any server of Consul answer with what it knows, without its leader.",
+		.set = set_flag,
+		FIELD(consul_stale),
+	},
+	{
+		.name = "consul-connections",
+		.argument = "N",
+		.commands = COMMAND_RUN,
+		.section = SECTION_REGISTRY,
+		.help = "Ask Consul for N services at once, 64 without it, of the 200 connections "
+			"that it takes of one address; where there are more, they take turns.",
+		.set = set_connections,
 	},
 	{
 		.name = "allow-endpoints",

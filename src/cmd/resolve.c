@@ -48,7 +48,8 @@ static void report_invalid(struct query *query)
 static int look_up(struct query *query, struct error *error)
 {
 	struct descriptor *items[] = {&query->descriptor};
-	const struct descriptor_set set = {.arena = query->arena, .items = items, .count = 1};
+	const struct descriptor_set set = {
+		.arena = query->arena, .root = query->options->root, .items = items, .count = 1};
 	const struct wanted *wanted;
 	int code = lookup_run(query->arena, query->options, &query->deadline, &set, &query->lookup,
 			      error);
@@ -72,8 +73,8 @@ static int ask(struct query *query, struct error *error)
 {
 	const char *argument = query->options->argument;
 
-	if (!query->arena ||
-	    descriptor_parse(query->arena, argument, strlen(argument), &query->descriptor) < 0)
+	if (!query->arena || descriptor_parse(query->arena, argument, strlen(argument),
+					      !query->options->root, &query->descriptor) < 0)
 		return error_no_memory(error);
 	if (query->descriptor.state != DESCRIPTOR_USED) {
 		report_invalid(query);

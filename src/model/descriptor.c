@@ -308,7 +308,8 @@ static int parse_tags(struct arena *arena, struct part list, struct descriptor *
 }
 
 /* What stands before the ';': the service, and its tags where there are brackets. */
-static int parse_left(struct arena *arena, struct part left, struct descriptor *ret)
+static int parse_left(struct arena *arena, struct part left, bool only_names,
+		      struct descriptor *ret)
 {
 	size_t opening = part_find(left, '[');
 	struct part service = trimmed((struct part){left.value, left.start, opening});
@@ -318,6 +319,10 @@ static int parse_left(struct arena *arena, struct part left, struct descriptor *
 
 	if (part_length(service) == 0)
 		return invalid(ret, opening, "no service before '%c'", left.value[opening]);
+	if (only_names && left.value[service.start] == '/')
+		return invalid(ret, service.start,
+			       "a key path, where the registry knows services by name alone "
+			       "(Consul)");
 	r = parse_service(arena, service, ret);
 	if (r < 0 || opening == left.end)
 		return r;
@@ -379,7 +384,8 @@ static int parse_right(struct part right, struct descriptor *ret)
 	return 0;
 }
 
-static int parse_value(struct arena *arena, struct part value, struct descriptor *ret)
+static int parse_value(struct arena *arena, struct part value, bool only_names,
+		       struct descriptor *ret)
 {
 	struct part left = value, right = value;
 	size_t second;
@@ -398,11 +404,12 @@ static int parse_value(struct arena *arena, struct part value, struct descriptor
 	second = part_find(right, ';');
 	if (second < right.end)
 		return invalid(ret, second, "a second ';'");
-	r = parse_left(arena, left, ret);
+	r = parse_left(arena, left, only_names, ret);
 	return r < 0 ? r : parse_right(right, ret);
 }
 
-int descriptor_parse(struct arena *arena, const char *value, size_t length, struct descriptor *ret)
+int descriptor_parse(struct arena *arena, const char *value, size_t length, bool only_names,
+		     struct descriptor *ret)
 {
 	int r;
 
@@ -418,7 +425,7 @@ int descriptor_parse(struct arena *arena, const char *value, size_t length, stru
 				  "no ';' in it: not a descriptor");
 		return 0;
 	}
-	r = parse_value(arena, (struct part){value, 0, length}, ret);
+	r = parse_value(arena, (struct part){value, 0, length}, only_names, ret);
 	if (r != -EINVAL)
 		return r;
 	ret->service = NULL;
@@ -446,7 +453,7 @@ bool tags_contain(const struct tags *tags, const char *name)
 
 char *descriptor_key(struct arena *arena, const struct descriptor *descriptor, const char *root)
 {
-	if (descriptor->service[0] == '/')
+	if (!root || descriptor->service[0] == '/')
 		return arena_text(arena, descriptor->service, strlen(descriptor->service));
 	return arena_printf(arena, "%s/%s", strcmp(root, "/") == 0 ? "" : root,
 			    descriptor->service);

@@ -93,7 +93,8 @@ static int set_add(struct descriptor_set *set, const struct origin *origin,
 	descriptor->variable = arena_text(set->arena, shown, strlen(shown));
 	if (!descriptor->variable)
 		return -ENOMEM;
-	r = descriptor_parse(set->arena, variable->value.data, variable->value.length, descriptor);
+	r = descriptor_parse(set->arena, variable->value.data, variable->value.length, !set->root,
+			     descriptor);
 	if (r < 0)
 		return r;
 	check_name(descriptor, variable);

@@ -111,7 +111,7 @@ static int judge(const struct request *request, struct outcome *outcome)
 	if (leaf->has_proto && proto_suits(leaf_proto(leaf), request->protocol, reason) < 0)
 		return skip(request, outcome, reason, "");
 	if (leaf->has_reason) {
-		outcome->is_unusable = true;
+		outcome->is_unusable = !leaf->is_failing;
 		return skip(request, outcome, leaf_reason(leaf), "");
 	}
 	tag = missing_tag(request->tags, leaf);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "dragoman/base/text.h"
 #include "reading.h"
 
 /*
@@ -20,7 +21,7 @@
 
 enum { LEAF_HEADER = offsetof(struct leaf, text) };
 
-static_assert(LEAF_HEADER == sizeof(struct endpoint) + 4 + 2 + 2 + 1 + 1,
+static_assert(LEAF_HEADER == sizeof(struct endpoint) + 4 + 2 + 2 + 1 + 1 + 1,
 	      "leaves are compared as bytes");
 static_assert(DOCUMENT_MAX / sizeof("''") <= UINT16_MAX, "a document's tags can be counted");
 
@@ -71,6 +72,16 @@ static struct leaf *pack(const char *key, const struct reading *reading, bool us
 	return leaf;
 }
 
+static int read_document(struct arena *arena, const struct document *document, struct reading *ret)
+{
+	if (!document->is_failing)
+		return document_read(arena, document->value, document->length, ret);
+	*ret = (struct reading){0};
+	(void)text_printable(ret->reason, sizeof(ret->reason), document->value,
+			     document_size(document->length));
+	return -EINVAL;
+}
+
 int leaf_new(const struct document *document, size_t common, struct leaf **ret)
 {
 	CLEANUP(arena_freep) struct arena *scratch = arena_new();
@@ -80,12 +91,13 @@ int leaf_new(const struct document *document, size_t common, struct leaf **ret)
 
 	if (!scratch)
 		return -ENOMEM;
-	r = document_read(scratch, document->value, document->length, &reading);
+	r = read_document(scratch, document, &reading);
 	if (r == -ENOMEM)
 		return r;
 	leaf = pack(document->key + common, &reading, r == 0);
 	if (!leaf)
 		return -ENOMEM;
+	leaf->is_failing = document->is_failing;
 	*ret = leaf;
 	return 0;
 }

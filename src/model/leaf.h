@@ -18,7 +18,7 @@ struct leaf {
 	uint32_t length; /* of text */
 	uint16_t weight;
 	uint16_t tag_count;
-	uint8_t has_proto, has_reason;
+	uint8_t has_proto, has_reason, is_failing;
 	/* Strings, each with its NUL: key, proto, reason, and the tags in byte order. */
 	char text[];
 };

@@ -23,7 +23,7 @@ enum { FIXED_ONE = 1 << 16 };
 static_assert((int)ENDPOINTS_MAX <= (int)SLOTS_MAX, "one slot for each endpoint has to fit");
 static_assert((uint64_t)WEIGHT_MAX * FIXED_ONE < UINT32_MAX, "fixed point has to hold a weight");
 
-static unsigned common_divisor(unsigned a, unsigned b)
+unsigned weights_common_divisor(unsigned a, unsigned b)
 {
 	while (b) {
 		unsigned rest = a % b;
@@ -39,7 +39,7 @@ static void divide_by_common_divisor(struct share *shares, size_t count)
 	unsigned divisor = 0;
 
 	for (size_t i = 0; i < count && divisor != 1; i++)
-		divisor = common_divisor(divisor, shares[i].slots);
+		divisor = weights_common_divisor(divisor, shares[i].slots);
 	for (size_t i = 0; i < count && divisor > 1; i++)
 		shares[i].slots /= divisor;
 }

@@ -218,6 +218,8 @@ int service_replace(struct service *service, const struct document *documents, s
 /* Why a leaf is of no use to anybody, or NULL. */
 static const char *unusable(const struct leaf *leaf, const struct admission *admission)
 {
+	if (leaf->is_failing)
+		return NULL;
 	return leaf->has_reason ? leaf_reason(leaf) : admission_refuses(admission, &leaf->endpoint);
 }
 

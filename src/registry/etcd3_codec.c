@@ -161,6 +161,7 @@ int etcd3_decode_header(const json_t *root, struct registry_position *ret, struc
 	const json_t *header = json_object_get(root, "header");
 	int code;
 
+	*ret = (struct registry_position){0};
 	if (!json_is_object(header))
 		return answer_wrong(error, "answer has no header");
 	code = etcd3_decode_number(header, "revision", &ret->revision, error);

@@ -150,16 +150,32 @@ static void exchange_note(struct exchange *exchange, const struct error *error)
 static void exchange_on_done(struct http_request *request, const struct http_answer *answer,
 			     const struct error *http_error, void *user);
 
+enum { EXCHANGE_HEADERS = 4 };
+
+static void exchange_headers(const struct exchange *exchange,
+			     const char *ret[static EXCHANGE_HEADERS + 1])
+{
+	size_t count = 0;
+
+	if (exchange->call.body.data) {
+		ret[count++] = "Content-Type: application/json";
+		ret[count++] = "Expect:";
+	}
+	if (exchange->authorization)
+		ret[count++] = exchange->authorization;
+	if (exchange->group->hosts->header)
+		ret[count++] = exchange->group->hosts->header;
+	ret[count] = NULL;
+}
+
 static int exchange_ask(struct exchange *exchange, uint64_t timeout, struct error *error)
 {
 	const struct hosts *hosts = exchange->group->hosts;
-	const char *const headers[] = {"Content-Type: application/json",
-				       "Expect:", exchange->authorization, NULL};
+	const char *headers[EXCHANGE_HEADERS + 1];
 	CLEANUP(memory_free) char *url = NULL;
 	struct http_call call = {
 		.name = hosts->urls[exchange->host],
-		/* Those two are of a body. */
-		.headers = exchange->call.body.data ? headers : NULL,
+		.headers = headers,
 		.body = exchange->call.body.data,
 		.body_length = exchange->call.body.length,
 		.answer_max = exchange->call.answer_max,
@@ -176,6 +192,7 @@ static int exchange_ask(struct exchange *exchange, uint64_t timeout, struct erro
 		return error_no_memory(error);
 	}
 	call.url = url;
+	exchange_headers(exchange, headers);
 	return http_start(hosts->client, &call, &exchange->request, error);
 }
 

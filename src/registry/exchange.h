@@ -30,6 +30,7 @@ struct hosts {
 	size_t preferred;            /* the one that answered last */
 	uint64_t timeout;            /* nanoseconds for one exchange; shared out among its hosts */
 	const char *user, *password; /* basic authentication, or NULL; borrowed */
+	const char *header;          /* of each request, or NULL; borrowed */
 };
 
 struct exchange;

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -74,6 +75,64 @@ static int registry_set_user(struct registry *registry, const struct registry_op
 	return read_password(options->password_file, &registry->password, error);
 }
 
+/* What goes into a header must not be able to end it. */
+static bool is_token(const char *text)
+{
+	for (; *text; text++) {
+		if (*text <= ' ' || *text > '~')
+			return false;
+	}
+	return true;
+}
+
+static int registry_set_token(struct registry *registry, const struct registry_options *options,
+			      struct error *error)
+{
+	int code;
+
+	if (options->user)
+		return error_set(error, -EINVAL, ERROR_INVALID,
+				 "Consul has no users: its token is the password, in a file");
+	if (!options->password_file)
+		return 0;
+	code = read_password(options->password_file, &registry->password, error);
+	if (code < 0)
+		return code;
+	if (!is_token(registry->password))
+		return error_set(error, -EINVAL, ERROR_INVALID,
+				 "the registry password is no token of Consul's: it has other "
+				 "characters than printable ASCII");
+	if (asprintf(&registry->header, "X-Consul-Token: %s", registry->password) < 0)
+		registry->header = NULL;
+	registry->hosts.header = registry->header;
+	return registry->header ? 0 : error_no_memory(error);
+}
+
+static int copy(const char *text, char **ret)
+{
+	*ret = text ? strdup(text) : NULL;
+	return text && !*ret ? -ENOMEM : 0;
+}
+
+static int registry_set_consul(struct registry *registry, const struct registry_options *options,
+			       struct error *error)
+{
+	bool is_consul = registry->url.kind == REGISTRY_CONSUL;
+
+	if (!is_consul && (options->consul_datacenter || options->consul_namespace ||
+			   options->consul_stale || options->consul_connections))
+		return error_set(error, -EINVAL, ERROR_INVALID,
+				 "options of Consul are given, but %s is none (as consul:// is)",
+				 registry->text);
+	registry->stale = options->consul_stale;
+	registry->flying_max = options->consul_connections ? options->consul_connections
+							   : CONSUL_CONNECTIONS;
+	return copy(options->consul_datacenter, &registry->datacenter) < 0 ||
+			       copy(options->consul_namespace, &registry->namespace) < 0
+		       ? error_no_memory(error)
+		       : 0;
+}
+
 static int registry_set_client(struct registry *registry, const struct registry_options *options,
 			       struct error *error)
 {
@@ -81,8 +140,9 @@ static int registry_set_client(struct registry *registry, const struct registry_
 
 	if (!registry->url.tls && (tls.ca || tls.cert || tls.key))
 		return error_set(error, -EINVAL, ERROR_INVALID,
-				 "TLS files are given, but %s is not encrypted (as etcds:// is)",
-				 registry->text);
+				 "TLS files are given, but %s is not encrypted (as %s:// is)",
+				 registry->text,
+				 registry->url.kind == REGISTRY_CONSUL ? "consuls" : "etcds");
 	return http_client_new(registry->loop, registry->url.tls ? &tls : NULL,
 			       &registry->hosts.client, error);
 }
@@ -92,7 +152,9 @@ static int registry_set_hosts(struct registry *registry, const struct registry_o
 {
 	int code = registry_set_client(registry, options, error);
 
-	if (code == 0)
+	if (code == 0 && registry->url.kind == REGISTRY_CONSUL)
+		code = registry_set_token(registry, options, error);
+	else if (code == 0)
 		code = registry_set_user(registry, options, error);
 	if (code < 0)
 		return code;
@@ -117,12 +179,18 @@ static int registry_set(struct registry *registry, const struct registry_options
 	registry->text = strdup(options->url);
 	if (!registry->text)
 		return error_no_memory(error);
+	code = registry_set_consul(registry, options, error);
+	if (code < 0)
+		return code;
 	switch (registry->url.kind) {
 	case REGISTRY_ETCD3:
 		registry->ops = &etcd3_ops;
 		return registry_set_hosts(registry, options, error);
 	case REGISTRY_ETCD2:
 		registry->ops = &etcd2_ops;
+		return registry_set_hosts(registry, options, error);
+	case REGISTRY_CONSUL:
+		registry->ops = &consul_ops;
 		return registry_set_hosts(registry, options, error);
 	case REGISTRY_FILE:
 		registry->ops = &file_ops;
@@ -150,6 +218,13 @@ int registry_open(struct loop *loop, const struct registry_options *options, str
 	return 0;
 }
 
+static void secret_free(char *secret)
+{
+	if (secret)
+		explicit_bzero(secret, strlen(secret));
+	free(secret);
+}
+
 void registry_free(struct registry *registry)
 {
 	struct registry_read *read, *next;
@@ -162,9 +237,10 @@ void registry_free(struct registry *registry)
 	}
 	http_client_free(registry->hosts.client);
 	registry_url_done(&registry->url);
-	if (registry->password)
-		explicit_bzero(registry->password, strlen(registry->password));
-	free(registry->password);
+	secret_free(registry->password);
+	secret_free(registry->header);
+	free(registry->datacenter);
+	free(registry->namespace);
 	free(registry->user);
 	free(registry->token);
 	free(registry->text);

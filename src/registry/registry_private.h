@@ -5,7 +5,7 @@
 /*
  * What registry.c and the kinds of registry have in common.
  *
- * A kind (etcd3.c, etcd2.c, file.c) is a table of functions. It gives each
+ * A kind (etcd3.c, etcd2.c, consul.c, file.c) is a table of functions. It gives each
  * service's answer to read_answer() or read_fail(); registry.c hands them on
  * from the end of the wake-up, so no function of the user ever runs below a
  * function of a kind.
@@ -72,7 +72,7 @@ struct registry_ops {
 	const struct watch_ops *watch;
 };
 
-extern const struct registry_ops etcd3_ops, etcd2_ops, file_ops;
+extern const struct registry_ops etcd3_ops, etcd2_ops, consul_ops, file_ops;
 
 struct registry {
 	struct loop *loop;
@@ -80,7 +80,11 @@ struct registry {
 	char *text; /* the URL as given */
 	struct registry_url url;
 	struct hosts hosts;
-	char *user, *password; /* or NULL */
+	char *user, *password;        /* or NULL */
+	char *header;                 /* of each request, with a secret in it; or NULL */
+	char *datacenter, *namespace; /* of Consul, or NULL */
+	bool stale;
+	size_t flying_max;     /* blocking queries at once */
 	char *token;           /* of etcd v3's authentication; NULL: none yet */
 	unsigned token_serial; /* counts the tokens there were */
 	uint64_t cluster;      /* what a watch knows is of that one; 0: none yet */

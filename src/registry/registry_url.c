@@ -21,17 +21,18 @@
  * of it is quoted, since a password may stand before it.
  */
 
-enum { PORT_DEFAULT = 2379, HOST_NAME_MAX_LENGTH = 253, QUOTE_MAX = 96 };
+enum { HOST_NAME_MAX_LENGTH = 253, QUOTE_MAX = 96 };
 
 static const struct scheme {
 	const char *name;
 	enum registry_kind kind;
-	bool tls, built;
+	bool tls;
+	unsigned port; /* where the URL has none */
 } schemes[] = {
-	{"etcd", REGISTRY_ETCD3, false, true},    {"etcds", REGISTRY_ETCD3, true, true},
-	{"etcd2", REGISTRY_ETCD2, false, true},   {"etcd2s", REGISTRY_ETCD2, true, true},
-	{"file", REGISTRY_FILE, false, true},     {"consul", REGISTRY_ETCD3, false, false},
-	{"consuls", REGISTRY_ETCD3, true, false},
+	{"etcd", REGISTRY_ETCD3, false, 2379},    {"etcds", REGISTRY_ETCD3, true, 2379},
+	{"etcd2", REGISTRY_ETCD2, false, 2379},   {"etcd2s", REGISTRY_ETCD2, true, 2379},
+	{"consul", REGISTRY_CONSUL, false, 8500}, {"consuls", REGISTRY_CONSUL, true, 8501},
+	{"file", REGISTRY_FILE, false, 0},
 };
 
 struct span {
@@ -61,18 +62,13 @@ static int invalid(struct error *error, const char *what, struct span span)
 static const struct scheme *scheme_find(struct span name, struct error *error)
 {
 	for (size_t i = 0; i < ARRAY_SIZE(schemes); i++) {
-		if (strlen(schemes[i].name) != name.length ||
-		    strncasecmp(schemes[i].name, name.data, name.length) != 0)
-			continue;
-		if (schemes[i].built)
+		if (strlen(schemes[i].name) == name.length &&
+		    strncasecmp(schemes[i].name, name.data, name.length) == 0)
 			return &schemes[i];
-		(void)error_set(error, -EINVAL, ERROR_INVALID,
-				"registry URL: %s:// is not built yet", schemes[i].name);
-		return NULL;
 	}
 	(void)error_set(error, -EINVAL, ERROR_INVALID,
 			"registry URL: unknown scheme \"%s\" (known: etcd, etcds, etcd2, etcd2s, "
-			"file)",
+			"consul, consuls, file)",
 			quote(name).text);
 	return NULL;
 }
@@ -147,10 +143,9 @@ static int host_split(struct span item, struct span *host, struct span *port, st
 	return 0;
 }
 
-static int host_add(struct registry_url *url, struct span item, struct error *error)
+static int host_add(struct registry_url *url, struct span item, unsigned port, struct error *error)
 {
 	struct span host = {0}, port_text = {0};
-	unsigned port = PORT_DEFAULT;
 	int code;
 
 	if (item.length == 0)
@@ -172,7 +167,8 @@ static int host_add(struct registry_url *url, struct span item, struct error *er
 	return 0;
 }
 
-static int hosts_parse(struct registry_url *url, struct span rest, struct error *error)
+static int hosts_parse(struct registry_url *url, struct span rest, unsigned port,
+		       struct error *error)
 {
 	const char *from = rest.data, *end, *comma;
 	int code;
@@ -198,7 +194,7 @@ static int hosts_parse(struct registry_url *url, struct span rest, struct error 
 	do {
 		comma = memchr(from, ',', (size_t)(end - from));
 		code = host_add(url, (struct span){from, (size_t)((comma ? comma : end) - from)},
-				error);
+				port, error);
 		from = comma ? comma + 1 : end;
 	} while (comma && code == 0);
 	return code;
@@ -275,7 +271,7 @@ static int url_parse(const char *text, struct registry_url *url, struct error *e
 		return error_set(error, -EINVAL, ERROR_INVALID,
 				 "registry URL: user and password (before \"@\") are not taken: "
 				 "give a user and a password file");
-	return hosts_parse(url, rest, error);
+	return hosts_parse(url, rest, scheme->port, error);
 }
 
 int registry_url_parse(const char *text, struct registry_url *ret, struct error *error)
@@ -299,6 +295,17 @@ int registry_check_url(const char *url, struct error *error)
 	if (r == 0)
 		registry_url_done(&parsed);
 	return r;
+}
+
+bool registry_has_keys(const char *url)
+{
+	struct registry_url parsed = {0};
+	bool has_keys = true;
+
+	if (registry_url_parse(url, &parsed, NULL) == 0)
+		has_keys = parsed.kind != REGISTRY_CONSUL;
+	registry_url_done(&parsed);
+	return has_keys;
 }
 
 void registry_url_done(struct registry_url *url)

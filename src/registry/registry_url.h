@@ -10,7 +10,7 @@
 #include "dragoman/base/error.h"
 
 enum { REGISTRY_HOSTS_MAX = 64, REGISTRY_URL_MAX = 16 * 1024 };
-enum registry_kind { REGISTRY_ETCD3, REGISTRY_ETCD2, REGISTRY_FILE };
+enum registry_kind { REGISTRY_ETCD3, REGISTRY_ETCD2, REGISTRY_CONSUL, REGISTRY_FILE };
 
 struct registry_url {
 	enum registry_kind kind;

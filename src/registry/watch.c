@@ -35,6 +35,8 @@ static const struct watch_times default_times = {
 	.answer = 10000UL * MILLISECONDS,
 	.quiet = 30000UL * MILLISECONDS,
 	.silence = 60000UL * MILLISECONDS,
+	.turn = 2000UL * MILLISECONDS,
+	.pace = 1000UL * MILLISECONDS,
 };
 
 static const char *const state_names[] = {
@@ -194,7 +196,7 @@ void watch_changes(struct watch_service *service, struct change_list *list, uint
 {
 	struct registry_watch *watch = service->watch;
 	uint64_t newest = change_list_newest(list);
-	struct registry_update update = {.received = received};
+	struct registry_update update = {.is_event = true, .received = received};
 	struct change_sum sum;
 
 	if (!service->known || newest <= since)

@@ -25,6 +25,8 @@ struct watch_times {
 	uint64_t answer;                 /* for the first answer to a request of the watch */
 	uint64_t quiet;                  /* until a sign of life is asked for */
 	uint64_t silence;                /* until the other side is given up */
+	uint64_t turn; /* of a query, where there are more than may be under way */
+	uint64_t pace; /* from answer to answer of one service, once there were many */
 };
 
 struct watch_read;
@@ -45,6 +47,8 @@ struct watch_service {
 	bool restored;      /* what is told whole next is of a registry that came back as another */
 	uint64_t revision;
 	uint64_t read_at;             /* the revision of the last read */
+	uint64_t index;               /* of the service alone: what is told */
+	uint64_t read_index;          /* of the last read: less is one that was overtaken */
 	struct watch_read *read;      /* under way for it */
 	struct change_list meanwhile; /* what was told since that began */
 	void *state;                  /* the kind's own */
@@ -61,7 +65,8 @@ struct watch_ops {
 	void (*reading)(struct registry_watch *watch);
 	/*
 	 * The service was read, at service->revision: gives its changes from there
-	 * on. It may be followed already.
+	 * on. It may be followed already. A read at less than service->index was not
+	 * told: what the service is now is to be found out.
 	 */
 	void (*follow)(struct watch_service *service);
 	/* Forgets the service and frees service->state; it may not be followed. */
@@ -74,7 +79,7 @@ struct watch_ops {
 			 size_t count);
 };
 
-extern const struct watch_ops etcd3_watch_ops, etcd2_watch_ops, file_watch_ops;
+extern const struct watch_ops etcd3_watch_ops, etcd2_watch_ops, consul_watch_ops, file_watch_ops;
 
 struct registry_watch {
 	struct registry *registry;
@@ -105,6 +110,18 @@ struct registry_watch {
  */
 void watch_changes(struct watch_service *service, struct change_list *list, uint64_t since,
 		   uint64_t received);
+
+/*
+ * The whole of a followed service, at answer->position.index, as a kind came by
+ * it that is told no changes. May have any effect, as above.
+ */
+void watch_whole(struct watch_service *service, const struct registry_answer *answer);
+
+/*
+ * A service's own index is less than it was: the registry was restored. All is
+ * unfollowed, and read anew.
+ */
+void watch_went_back(struct watch_service *service, uint64_t index);
 
 /* The service has to be read anew, soon, and is told even if nothing changed. */
 void watch_read_again(struct watch_service *service, bool is_told);

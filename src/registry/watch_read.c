@@ -28,6 +28,10 @@
  * itself sees to: registry->cluster.) Reads that were started before that are of no use (their
  * era).
  *
+ * Where each service has an index of its own, and is followed by whole answers,
+ * one of these may overtake a read, which then is not told; the kind finds out
+ * whether that was so, or the registry went back (watch_went_back()).
+ *
  * A read that fails tells its error and is tried again after a pause. Nothing
  * is ever taken away for want of an answer.
  */
@@ -68,13 +72,48 @@ static void read_free(struct watch_read *read)
 	free(read);
 }
 
-static void tell_restored(const struct watch_read *read, const struct registry_position *position)
+/*
+ * The registry is not the one that was known, or went back: nothing of it holds
+ * any more. read: what found that out, or NULL.
+ */
+static void watch_restored(struct registry_watch *watch, const char *what,
+			   const struct watch_read *read)
 {
-	const struct registry_watch *watch = read->watch;
+	struct watch_service *service;
+
+	if (watch->functions.on_restored)
+		watch->functions.on_restored(what, watch->user);
+	watch->era++;
+	watch->counts.restorations++;
+	if (watch->ops->reset)
+		watch->ops->reset(watch);
+	TAILQ_FOREACH (service, &watch->services, entry) {
+		watch->ops->unfollow(service);
+		service->known = false;
+		service->restored = true;
+		service->revision = service->index = 0;
+		change_list_done(&service->meanwhile);
+		/* This read is of the new past already, and so are its answers to come. */
+		if (!read || service->read != read)
+			watch_read_again(service, true);
+	}
+}
+
+void watch_went_back(struct watch_service *service, uint64_t index)
+{
 	char what[160];
 
-	if (!watch->functions.on_restored)
-		return;
+	(void)text_format(what, sizeof(what),
+			  "the index of %s is %" PRIu64 ", and was %" PRIu64 " already",
+			  service->key, index, service->index);
+	watch_restored(service->watch, what, NULL);
+}
+
+static void restored_by_read(struct watch_read *read, const struct registry_position *position)
+{
+	struct registry_watch *watch = read->watch;
+	char what[160];
+
 	if (watch_is_foreign(watch, position->cluster))
 		(void)text_format(what, sizeof(what),
 				  "it is cluster %" PRIx64 " now, and was cluster %" PRIx64,
@@ -83,32 +122,9 @@ static void tell_restored(const struct watch_read *read, const struct registry_p
 		(void)text_format(what, sizeof(what),
 				  "its revision is %" PRIu64 ", and was %" PRIu64 " already",
 				  position->revision, read->known);
-	watch->functions.on_restored(what, watch->user);
-}
-
-/* The registry is not the one that was known, or went back: nothing of it holds any more. */
-static void watch_restored(struct watch_read *read, const struct registry_position *position)
-{
-	struct registry_watch *watch = read->watch;
-	struct watch_service *service;
-
-	tell_restored(read, position);
-	watch->era++;
-	watch->counts.restorations++;
 	watch->cluster = position->cluster;
 	watch->counts.revision = position->revision;
-	if (watch->ops->reset)
-		watch->ops->reset(watch);
-	TAILQ_FOREACH (service, &watch->services, entry) {
-		watch->ops->unfollow(service);
-		service->known = false;
-		service->restored = true;
-		service->revision = 0;
-		change_list_done(&service->meanwhile);
-		/* This read is of the new past already, and so are its answers to come. */
-		if (service->read != read)
-			watch_read_again(service, true);
-	}
+	watch_restored(watch, what, read);
 	read->era = watch->era;
 	read->known = 0;
 }
@@ -120,7 +136,7 @@ static void check_position(struct watch_read *read, const struct registry_positi
 	if (read->era != watch->era)
 		return;
 	if (watch_is_foreign(watch, position->cluster) || position->revision < read->known)
-		watch_restored(read, position);
+		restored_by_read(read, position);
 	if (position->cluster != 0)
 		watch->cluster = watch->registry->cluster = position->cluster;
 	watch_saw(watch, position->revision);
@@ -154,9 +170,11 @@ static int sum_up(struct watch_service *service, const struct registry_answer *a
 	return code < 0 ? code : change_list_sum(list, 0, ret);
 }
 
-static void tell_all(struct watch_service *service, const struct document *documents, size_t count)
+static void tell_all(struct watch_service *service, const struct document *documents, size_t count,
+		     bool is_event)
 {
 	struct registry_update update = {.whole = true,
+					 .is_event = is_event,
 					 .restored = service->restored,
 					 .documents = documents,
 					 .count = count,
@@ -175,10 +193,11 @@ static void tell_merged(struct watch_service *service, const struct registry_ans
 		watch_read_again(service, true);
 		return;
 	}
-	tell_all(service, sum.documents, sum.count);
+	tell_all(service, sum.documents, sum.count, false);
 }
 
-static void tell_whole(struct watch_service *service, const struct registry_answer *answer)
+static void tell_whole(struct watch_service *service, const struct registry_answer *answer,
+		       bool is_event)
 {
 	const struct registry_watch *watch = service->watch;
 	bool known = watch->ops->is_known &&
@@ -189,18 +208,27 @@ static void tell_whole(struct watch_service *service, const struct registry_answ
 		return;
 	}
 	service->revision = answer->position.revision;
+	service->index = answer->position.index;
 	if (!known || service->tell)
-		tell_all(service, answer->documents, answer->count);
+		tell_all(service, answer->documents, answer->count, is_event);
 }
 
 static void read_succeeded(struct watch_service *service, const struct registry_answer *answer)
 {
 	service->known = true;
 	service->read_at = answer->position.revision;
-	tell_whole(service, answer);
+	service->read_index = answer->position.index;
+	if (service->read_index >= service->index)
+		tell_whole(service, answer, false);
 	change_list_done(&service->meanwhile);
 	if (!service->removed && service->known)
 		service->watch->ops->follow(service);
+}
+
+void watch_whole(struct watch_service *service, const struct registry_answer *answer)
+{
+	service->watch->counts.events++;
+	tell_whole(service, answer, true);
 }
 
 static void on_answer(size_t index, const struct registry_answer *answer, void *user)

@@ -106,7 +106,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const char *text = (const char *)data;
 
 	require(arena != NULL);
-	require(descriptor_parse(arena, text, size, &one) == 0);
+	require(descriptor_parse(arena, text, size, false, &one) == 0);
 	require_consistent(&one, size);
 	require(descriptor_set_add_block(&block, &origin, "B_", text, size) == 0);
 	require_settled(&block, size);

@@ -3,9 +3,9 @@
  * Theory of operation
  *
  * The input is one document, and, cut at its NUL bytes, several of one
- * service. Besides not crashing, what the headers promise has to hold: reasons
- * and tags are printable, numbers are in bounds, no endpoint stands twice, the
- * selection is the same when the documents come the other way round, and its
+ * service, of which those that begin with "!" are failing ones. Besides not crashing, what the
+ * headers promise has to hold: reasons and tags are printable, numbers are in bounds, no endpoint
+ * stands twice, the selection is the same when the documents come the other way round, and its
  * shares fit.
  *
  *     clang -fsanitize=fuzzer,address,undefined -Iinclude -D_GNU_SOURCE \
@@ -102,8 +102,12 @@ static size_t cut(struct arena *arena, const char *text, size_t size, struct doc
 	while (size > 0 && count < DOCUMENTS) {
 		size_t length = strnlen(text, size);
 
-		documents[count] = (struct document){arena_printf(arena, "/s/%zu", count), text,
-						     length};
+		documents[count] = (struct document){
+			.key = arena_printf(arena, "/s/%zu", count),
+			.value = text,
+			.length = length,
+			.is_failing = length > 0 && text[0] == '!',
+		};
 		count++;
 		text += length;
 		size -= length;

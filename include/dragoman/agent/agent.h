@@ -36,7 +36,7 @@
 struct agent_options {
 	struct registry_options registry;
 	const char *docker; /* URL of the engine; NULL: no containers are followed */
-	const char *root;   /* as key_path_parse() gives it */
+	const char *root;   /* as key_path_parse() gives it; NULL: services have names alone */
 	const char *env_prefix;
 	enum balance balance;
 	bool hold_when_empty;

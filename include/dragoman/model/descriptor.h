@@ -75,18 +75,20 @@ struct descriptor {
 /*
  * Parses one value of length bytes (NUL bytes count and are invalid). Sets
  * state to USED, IGNORED or INVALID, and the fields that belong to it; origin
- * and variable are left alone. Memory comes from the arena. Returns 0, or
- * -ENOMEM.
+ * and variable are left alone. With only_names a key path is invalid. Memory
+ * comes from the arena. Returns 0, or -ENOMEM.
  */
-int descriptor_parse(struct arena *arena, const char *value, size_t length, struct descriptor *ret);
+int descriptor_parse(struct arena *arena, const char *value, size_t length, bool only_names,
+		     struct descriptor *ret);
 
 /*
  * Zero-initialise, and set arena. With root set, a bare name and the path that
- * it stands for are the same service when the set is settled.
+ * it stands for are the same service when the set is settled. Without, services
+ * are known by their names alone.
  */
 struct descriptor_set {
 	struct arena *arena; /* borrowed: everything in the set lives there */
-	const char *root;    /* as key_path_parse() gives it, borrowed; or NULL */
+	const char *root;    /* as key_path_parse() gives it, borrowed; NULL: no paths */
 	struct descriptor **items;
 	size_t count, capacity;
 };
@@ -138,7 +140,8 @@ void descriptor_set_settle(struct descriptor_set *set);
 
 /*
  * The canonical registry key: a path as it stands, a bare name below root.
- * root is "/a/b" or "/" or "" (the top). NULL when memory is exhausted.
+ * root is "/a/b" or "/" or "" (the top), or NULL: then it is the name itself.
+ * NULL when memory is exhausted.
  */
 char *descriptor_key(struct arena *arena, const struct descriptor *descriptor, const char *root);
 

@@ -12,7 +12,8 @@
  *
  * A document with `ipaddress` or `host_port` is a service document and never
  * falls back to another form. A document that cannot be used is skipped, with
- * its key and a reason; the others are used.
+ * its key and a reason; the others are used. So is one that stands for an
+ * instance whose health checks fail: there is nothing wrong with that.
  *
  * Ports and weights are integral JSON numbers (1e3 is one) or strings of
  * decimal digits. `proto`, `tags` and `weight` may be null, which is as if
@@ -45,6 +46,8 @@ struct document {
 	const char *key; /* NUL-terminated; may hold any byte else */
 	const char *value;
 	size_t length;
+	/* The registry says not to use it now: value is no document, but why. */
+	bool is_failing;
 };
 
 /* The bytes of a value that count. */
@@ -64,8 +67,8 @@ struct candidate {
 struct skipped {
 	const char *key; /* printable; in the arena */
 	const char *reason;
-	bool is_unusable; /* whoever asks; else it is only not what was asked for, or a repetition
-			   */
+	/* Whoever asks; else it is only not what was asked for, a repetition, or failing. */
+	bool is_unusable;
 };
 
 /* How many of them are unusable, and the first of these, or NULL. */

@@ -55,4 +55,7 @@ struct ruleset {
 int ruleset_service_fill(struct arena *arena, const struct selection *selection,
 			 struct ruleset_service *service);
 
+/* The greatest divisor that two weights have in common; of 0 and another that one. */
+unsigned weights_common_divisor(unsigned a, unsigned b);
+
 #endif

@@ -7,11 +7,18 @@
  *
  *     etcd://h:p[,h:p...]   etcds://    etcd v3, the JSON gateway
  *     etcd2://h:p[,h:p...]  etcd2s://   etcd v2, the keys API
+ *     consul://h:p[,h:p...] consuls://  Consul, the health API
  *     file:///path.json                 an object of key -> value
  *
  * A service is known here by its canonical key, "/services/prod/app": that key
  * and everything below "/services/prod/app/" are its documents, and never
  * those of "/services/prod/app2".
+ *
+ * Consul has no keys, and knows a service by its name: "app". Each instance of
+ * it becomes a document of the form {"host", "port", "tags", "weight"} with the
+ * key "app/NODE/SERVICE-ID", whose address is the service's, or else its
+ * node's. One whose checks do not all pass is a failing document. Weights
+ * beyond WEIGHT_MAX are scaled down, those of all instances.
  *
  * Every listed host is tried; one that fails is left for the next, and the
  * one that answered is asked first from then on. An answer is only trusted
@@ -27,6 +34,7 @@
  * the revision that each answer was read at, which is where a watch resumes.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "dragoman/base/error.h"
@@ -35,11 +43,20 @@
 
 struct registry;
 
+/* A third of what Consul takes of one address: others are there, and what was before a restart. */
+enum { CONSUL_CONNECTIONS = 64, CONSUL_CONNECTIONS_MAX = 4096 };
+
 struct registry_options {
 	const char *url;
 	const char *tls_ca, *tls_cert, *tls_key; /* PEM files, or NULL */
-	const char *user;                        /* or NULL */
-	const char *password_file;               /* first line, without its newline; or NULL */
+	const char *user;                        /* or NULL; Consul has none */
+	/* Its first line, without its newline, is the password, or Consul's token; or NULL. */
+	const char *password_file;
+	/* Consul's: its own defaults where NULL; otherwise reads that the leader stands by. */
+	const char *consul_datacenter, *consul_namespace;
+	bool consul_stale; /* any server may answer, with what it knows */
+	/* Blocking queries that are under way at once; 0: CONSUL_CONNECTIONS. */
+	unsigned consul_connections;
 	/*
 	 * Nanoseconds for one request, whatever the number of hosts: each that is
 	 * asked gets an equal share of what is left, and a third of that to
@@ -55,12 +72,15 @@ struct registry_options {
  */
 int registry_check_url(const char *url, struct error *error);
 
+/* Whether services have keys there, by a URL that is one. False: they have names alone. */
+bool registry_has_keys(const char *url);
+
 /*
  * Parses the URL and makes the registry; connects to nothing yet. Options are
  * copied. Errors are ERROR_INVALID and name the part of the URL, or the file,
  * that is wrong: -EINVAL, -ENOENT, -EACCES..., or -ENOMEM. TLS files for a URL
- * that is not encrypted are such an error; a file takes neither them nor a
- * user, and ignores both.
+ * that is not encrypted are such an error, and so are options of a Consul for
+ * what is none; a file takes no TLS files and no user, and ignores both.
  */
 int registry_open(struct loop *loop, const struct registry_options *options, struct registry **ret,
 		  struct error *error);
@@ -76,6 +96,7 @@ const char *registry_url(const struct registry *registry);
 struct registry_position {
 	uint64_t revision; /* of the whole registry; 0: it has none */
 	uint64_t cluster;  /* what the revision is of: a registry set up anew has another */
+	uint64_t index;    /* of that service alone, in registries that count so; else 0 */
 };
 
 /* The answer for one service. Borrowed for the call. */

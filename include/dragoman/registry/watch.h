@@ -14,7 +14,7 @@
  * all that was told before. No removal is told that the registry did not make.
  *
  * A registry that went back (a cluster restored from a backup, or another one
- * in its place) is found out by its revisions and its identity, and then
+ * in its place) is found out by its revisions or indexes and its identity, and then
  * everything is read anew, and told as `restored`: what is missing in that was
  * lost, and not removed. While some host is still of the cluster that is known,
  * one that is of another is left for it. Values that were written again unchanged are told
@@ -24,6 +24,8 @@
  *               for each, one outstanding at a time; cancelled when it is
  *               removed; progress requests find a stream that has gone silent
  *     etcd v2   a long poll for each service, by the index of its read + 1
+ *     Consul    a blocking query for each service, answered whole; a bounded
+ *               number at a time: where there are more services, they take turns
  *     file      inotify(7) on the directory, since editors replace the file;
  *               services are told whole, and only those that changed
  */
@@ -54,6 +56,7 @@ struct registry_update {
 	const struct error *error;
 	bool whole; /* documents are all there are; else those that were put, and removed those gone
 		     */
+	bool is_event; /* the registry told it by itself, and not for a read */
 	bool restored; /* whole, and the first since the registry went back or became another */
 	const struct document *documents; /* each key once, in any order */
 	size_t count;
@@ -78,7 +81,7 @@ struct registry_watch_functions {
 
 /* Counts since the watch was made. */
 struct registry_counts {
-	uint64_t events;       /* key changes told, from the stream */
+	uint64_t events;       /* changes told, of keys, or of whole services by Consul */
 	uint64_t reads;        /* reads started, each of any number of services */
 	uint64_t reconnects;   /* lost, and live again */
 	uint64_t compactions;  /* services read anew for want of the revision to go on from */
