@@ -251,22 +251,12 @@ static bool has_shares(const struct ruleset_service *service)
 }
 
 /* A service that comes out empty may be meant so; it may also be a spelling mistake. */
-static void warn_of_empty(const struct wanted *wanted)
+static void warn_of_empty(struct arena *arena, const struct wanted *wanted)
 {
-	const struct selection *selection = &wanted->selection;
-	const char *variable = wanted->descriptor->variable;
+	const char *why = selection_lack(arena, &wanted->selection, &wanted->descriptor->tags);
 
-	if (selection->endpoint_count)
-		log_warn("%s: %s: no endpoint takes connections, the weight of all is 0", variable,
-			 wanted->key);
-	else if (selection->skipped_count)
-		log_warn("%s: %s: no endpoint, all documents were skipped: %zu, the first one %s: "
-			 "%s",
-			 variable, wanted->key, selection->skipped_count, selection->skipped[0].key,
-			 selection->skipped[0].reason);
-	else
-		log_warn("%s: %s: no endpoint, the registry holds nothing there", variable,
-			 wanted->key);
+	log_warn("%s: %s: no endpoint%s%s", wanted->descriptor->variable, wanted->key,
+		 why ? ", " : "", why ? why : "");
 }
 
 /* Said once of a service, however many descriptors want it, and of UNUSABLE_TOLD of them at most.
@@ -317,7 +307,7 @@ static int fill_service(struct arena *arena, const struct options *options,
 	if (wanted->selection.endpoint_count == 0 && options->hold_when_empty)
 		ret->mode = RULESET_HOLD;
 	if (!has_shares(ret))
-		warn_of_empty(wanted);
+		warn_of_empty(arena, wanted);
 	return 0;
 }
 
