@@ -17,7 +17,7 @@ def test_agent_gives_a_container_its_rules_when_it_starts(engine, follow, servic
     web = engine.run("web", env={"BACKEND_WEB": "web;80", "BACKEND_BAD": "web;http", "HOME": "/"})
     wait_for(web, 1)
     known = agent.namespace(web.inode)
-    assert known["containers"] == [{"id": web.id, "name": "web"}]
+    assert known["containers"] == [{"id": web.id, "name": "web", "pid": web.pid}]
     assert {one["variable"]: one["state"] for one in known["backends"]} == {
         "BACKEND_WEB": "ready", "BACKEND_BAD": "invalid"}
     plain = engine.run("plain")
