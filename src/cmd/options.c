@@ -83,18 +83,30 @@ static int take(struct parser *parser, const struct option *option, const char *
 	return code;
 }
 
-static int parse_long(struct parser *parser, const char *text)
+/* An option may mean something else to another command: this one's goes first. */
+static const struct option *find(const struct parser *parser, const char *name, size_t length)
 {
-	size_t length = strcspn(text, "=");
-	const char *attached = text[length] ? text + length + 1 : NULL;
+	const struct option *found = NULL;
 
 	for (size_t i = 0; i < parser->table_count; i++) {
 		const struct option *option = &parser->table[i];
 
-		if (strlen(option->name) == length && memcmp(option->name, text, length) == 0)
-			return take(parser, option, attached);
+		if (strlen(option->name) != length || memcmp(option->name, name, length) != 0)
+			continue;
+		if (option->commands & parser->command->bit)
+			return option;
+		found = option;
 	}
-	return refuse_unknown(parser, text, length);
+	return found;
+}
+
+static int parse_long(struct parser *parser, const char *text)
+{
+	size_t length = strcspn(text, "=");
+	const char *attached = text[length] ? text + length + 1 : NULL;
+	const struct option *option = find(parser, text, length);
+
+	return option ? take(parser, option, attached) : refuse_unknown(parser, text, length);
 }
 
 static int parse_short(struct parser *parser, const char *text)
@@ -180,6 +192,9 @@ static int check_whole(struct parser *parser)
 	if (command->has_target && targets == 0)
 		return error_set(parser->error, -EINVAL, ERROR_INVALID,
 				 "no target: one of --netns, --pid and --container is needed");
+	if (options->watch && options->json)
+		return error_set(parser->error, -EINVAL, ERROR_INVALID,
+				 "--watch, --json: one of them is enough (--json is one document)");
 	if (command->argument && !options->argument)
 		return error_set(parser->error, -EINVAL, ERROR_INVALID, "no %s was given",
 				 command->argument);

@@ -73,6 +73,7 @@ struct options {
 	bool flush_on_exit;
 	bool no_seccomp;
 	bool json;
+	bool watch;
 	const char *socket;  /* the agent's */
 	const char *metrics; /* ADDR:PORT, or NULL */
 	uint64_t resync;     /* nanoseconds */

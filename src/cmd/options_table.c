@@ -328,6 +328,15 @@ static const struct option table[] = {
 		FIELD(container),
 	},
 	{
+		.name = "container",
+		.argument = "NAME|ID",
+		.commands = COMMAND_STATUS,
+		.section = SECTION_GENERAL,
+		.help = "Show just the namespace of that container, or the namespace of that name.",
+		.set = set_container,
+		FIELD(container),
+	},
+	{
 		.name = "docker",
 		.argument = "URL",
 		.variable = "DOCKER_HOST",
@@ -550,6 +559,15 @@ static const struct option table[] = {
 			"and for debuggers.",
 		.set = set_flag,
 		FIELD(no_seccomp),
+	},
+	{
+		.name = "watch",
+		.letter = 'w',
+		.commands = COMMAND_STATUS,
+		.section = SECTION_GENERAL,
+		.help = "Show it again each second; q ends it.",
+		.set = set_flag,
+		FIELD(watch),
 	},
 	{
 		.name = "json",
