@@ -74,7 +74,8 @@ static enum verdict_of_answer get_found(struct get *get, const struct exchange_a
 		(void)error_no_memory(error);
 		return get_fail(get, error);
 	}
-	if (etcd2_decode_keys(answer->body, answer->length, key, &list, error) < 0 ||
+	if (etcd2_decode_keys(answer->body, answer->length, key, get->read->read->most > 0, &list,
+			      error) < 0 ||
 	    etcd2_position(answer->request, &position, error) < 0 ||
 	    read_is_foreign(get->read->read, &position, error))
 		return ANSWER_NEXT_HOST;
@@ -186,7 +187,7 @@ static void get_start(struct get *get)
 	struct error error;
 	int code;
 
-	etcd2_encode_path(read->keys[get->index], &path);
+	etcd2_encode_path(read->keys[get->index], read->most > 0, &path);
 	call.path = path.data;
 	if (path.failed)
 		code = error_no_memory(&error);
