@@ -57,7 +57,8 @@ def test_agent_status_tells_what_it_knows(etcd, run, container, hosts):
     backends = {each.pop("variable"): each for each in only["backends"]}
     endpoints = backends["BACKEND_WEB"].pop("endpoints")
     assert backends["BACKEND_WEB"] == {
-        "listen": "80/tcp", "service": "/services/web", "tags": ["prod"], "state": "ready",
+        "container": None, "listen": "80/tcp", "service": "/services/web", "tags": ["prod"],
+        "state": "ready",
         "reason": "1 of 3 documents cannot be used, the first one /services/web/bad: "
                   "loopback address (see --allow-endpoints)"}
     counted = nft.connections(container, "127.0.0.1:80/tcp")

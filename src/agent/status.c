@@ -201,11 +201,24 @@ static const struct backend *backend_of(const struct target *target,
 	return target_backend(target, &descriptor->listen);
 }
 
+/* Whose it is; NULL of a target by hand. */
+static const char *container_of(const struct target *target, const struct descriptor *descriptor)
+{
+	const struct member *member;
+
+	TAILQ_FOREACH (member, &target->members, of_target) {
+		if (member->id == descriptor->origin.id)
+			return member->by_hand ? NULL : member->name;
+	}
+	return NULL;
+}
+
 static json_t *descriptor_json(const struct target *target, const struct snapshot *snapshot,
 			       const struct descriptor *descriptor)
 {
 	const struct backend *backend = backend_of(target, descriptor);
 	char listen[32], reason[ERROR_MESSAGE_MAX] = "";
+	const char *container;
 	json_t *object;
 
 	if (descriptor->state == DESCRIPTOR_INVALID && descriptor->column)
@@ -221,6 +234,8 @@ static json_t *descriptor_json(const struct target *target, const struct snapsho
 	if (!object)
 		return NULL;
 	json_object_set_new(object, "variable", json_string(descriptor->variable));
+	container = container_of(target, descriptor);
+	json_object_set_new(object, "container", container ? json_string(container) : json_null());
 	if (descriptor->state == DESCRIPTOR_INVALID || descriptor->state == DESCRIPTOR_IGNORED) {
 		json_object_set_new(object, "listen", json_null());
 		return object;

@@ -83,30 +83,18 @@ static int take(struct parser *parser, const struct option *option, const char *
 	return code;
 }
 
-/* An option may mean something else to another command: this one's goes first. */
-static const struct option *find(const struct parser *parser, const char *name, size_t length)
-{
-	const struct option *found = NULL;
-
-	for (size_t i = 0; i < parser->table_count; i++) {
-		const struct option *option = &parser->table[i];
-
-		if (strlen(option->name) != length || memcmp(option->name, name, length) != 0)
-			continue;
-		if (option->commands & parser->command->bit)
-			return option;
-		found = option;
-	}
-	return found;
-}
-
 static int parse_long(struct parser *parser, const char *text)
 {
 	size_t length = strcspn(text, "=");
 	const char *attached = text[length] ? text + length + 1 : NULL;
-	const struct option *option = find(parser, text, length);
 
-	return option ? take(parser, option, attached) : refuse_unknown(parser, text, length);
+	for (size_t i = 0; i < parser->table_count; i++) {
+		const struct option *option = &parser->table[i];
+
+		if (strlen(option->name) == length && memcmp(option->name, text, length) == 0)
+			return take(parser, option, attached);
+	}
+	return refuse_unknown(parser, text, length);
 }
 
 static int parse_short(struct parser *parser, const char *text)
@@ -186,7 +174,7 @@ static int check_whole(struct parser *parser)
 	const struct options *options = parser->options;
 	int targets = (options->netns != NULL) + (options->pid != 0) + (options->container != NULL);
 
-	if (command->has_target && targets > 1)
+	if ((command->has_target || command->may_have_target) && targets > 1)
 		return error_set(parser->error, -EINVAL, ERROR_INVALID,
 				 "--netns, --pid, --container: one target is enough");
 	if (command->has_target && targets == 0)

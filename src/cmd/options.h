@@ -74,6 +74,7 @@ struct options {
 	bool no_seccomp;
 	bool json;
 	bool watch;
+	bool probe;
 	const char *socket;  /* the agent's */
 	const char *metrics; /* ADDR:PORT, or NULL */
 	uint64_t resync;     /* nanoseconds */

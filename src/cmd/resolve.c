@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "dragoman/base/log.h"
+#include "hint.h"
 #include "lookup.h"
 #include "output.h"
 
@@ -45,6 +47,20 @@ static void report_invalid(struct query *query)
 		report_add(&query->report, NULL, "%s: %s", quoted, descriptor->reason);
 }
 
+static void take(struct query *query, const struct wanted *wanted)
+{
+	struct resolution *resolution = &query->resolution;
+
+	resolution->selection = &wanted->selection;
+	resolution->lack = selection_lack(query->arena, &wanted->selection,
+					  &query->descriptor.tags);
+	if (!resolution->lack)
+		return;
+	resolution->hint = lookup_hint(query->arena, query->options, &query->deadline, wanted);
+	log_warn("%s: no endpoint, %s%s%s", wanted->key, resolution->lack,
+		 resolution->hint ? "; " : "", resolution->hint ? resolution->hint : "");
+}
+
 static int look_up(struct query *query, struct error *error)
 {
 	struct descriptor *items[] = {&query->descriptor};
@@ -64,7 +80,7 @@ static int look_up(struct query *query, struct error *error)
 		return error_set(error, -EIO, ERROR_TRANSIENT, "%s: %s", wanted->key,
 				 wanted->failure);
 	if (code == 0)
-		query->resolution.selection = &wanted->selection;
+		take(query, wanted);
 	return code;
 }
 
