@@ -201,6 +201,9 @@ struct agent {
 	struct registry_watch *watch;
 	struct containers *containers;
 	bool listed;                   /* containers, once at least */
+	bool connected;                /* to the engine, once at least */
+	char *registry_failure;        /* why it is lost; or NULL */
+	char *containers_failure;      /* likewise */
 	uint64_t live;                 /* when the registry was last live; 0: never */
 	struct loop_source *reconcile; /* deferred */
 	struct loop_source *resync;

@@ -311,25 +311,36 @@ static json_t *namespaces_json(const struct agent *agent)
 	return array;
 }
 
-void agent_status(const struct agent *agent, struct text *ret)
+static json_t *registry_json(const struct agent *agent)
 {
 	struct registry_counts counts = {0};
-	char *dumped = NULL;
-	json_t *root;
 
 	registry_watch_counts(agent->watch, &counts);
-	root = json_pack(
-		"{s:s, s:{s:s, s:s, s:o}, s:{s:s}, s:b, s:I, s:o, s:o, "
-		"s:o}",
-		"version", DRAGOMAN_VERSION, "registry", "url", registry_url(agent->registry),
-		"state", registry_state_name(registry_watch_state(agent->watch)), "revision",
-		counts.revision ? json_integer((json_int_t)counts.revision) : json_null(), "docker",
-		"state",
-		agent->containers ? container_state_name(containers_state(agent->containers))
-				  : "off",
-		"ready", agent->ready, "commits", (json_int_t)agent->metrics.commits,
-		"event_to_commit", recent_latencies_json(agent), "changes",
-		recent_changes_json(agent), "namespaces", namespaces_json(agent));
+	return json_pack("{s:s, s:s, s:s?, s:o}", "url", registry_url(agent->registry), "state",
+			 registry_state_name(registry_watch_state(agent->watch)), "reason",
+			 agent->registry_failure, "revision",
+			 counts.revision ? json_integer((json_int_t)counts.revision) : json_null());
+}
+
+static json_t *docker_json(const struct agent *agent)
+{
+	if (!agent->containers)
+		return json_pack("{s:s, s:n}", "state", "off", "reason");
+	return json_pack("{s:s, s:s?}", "state",
+			 container_state_name(containers_state(agent->containers)), "reason",
+			 agent->containers_failure);
+}
+
+void agent_status(const struct agent *agent, struct text *ret)
+{
+	char *dumped = NULL;
+	json_t *root = json_pack("{s:s, s:o, s:o, s:b, s:I, s:o, s:o, s:o}", "version",
+				 DRAGOMAN_VERSION, "registry", registry_json(agent), "docker",
+				 docker_json(agent), "ready", agent->ready, "commits",
+				 (json_int_t)agent->metrics.commits, "event_to_commit",
+				 recent_latencies_json(agent), "changes",
+				 recent_changes_json(agent), "namespaces", namespaces_json(agent));
+
 	if (root)
 		dumped = json_dumps(root, JSON_INDENT(2));
 	json_decref(root);
