@@ -47,7 +47,7 @@ def test_agent_status_tells_what_it_knows(etcd, run, container, hosts):
     status = agent.status()
     assert set(status) == {"version", "registry", "docker", "ready", "commits", "event_to_commit",
                            "changes", "namespaces"}
-    assert status["ready"] is True and status["docker"] == {"state": "off"}
+    assert status["ready"] is True and status["docker"] == {"state": "off", "reason": None}
     assert status["registry"]["url"] == etcd.url and status["registry"]["state"] == "live"
     assert isinstance(status["registry"]["revision"], int) and status["registry"]["revision"] > 0
     (only,) = status["namespaces"]

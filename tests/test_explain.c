@@ -80,6 +80,7 @@ static struct story well(struct arena *arena)
 	};
 
 	story.claims = arena_array(arena, 4, sizeof(*story.claims));
+	story.claims_are_known = true;
 	assert_non_null(story.claims);
 	story.claims[story.claim_count++] = (struct claim){
 		.variable = "BACKEND_REDIS", .whose = "web", .state = "used", .is_winner = true};

@@ -145,11 +145,11 @@ static void test_status_table_without_namespaces_is_its_head(void **state)
 {
 	(void)state;
 	assert_table("{\"version\": \"1\", \"registry\": {\"url\": \"file:///x\", \"state\": "
-		     "\"lost\", \"revision\": null}, \"docker\": {\"state\": null}, "
-		     "\"namespaces\": []}",
+		     "\"lost\", \"revision\": null, \"reason\": \"no such file\"}, \"docker\": "
+		     "{\"state\": null}, \"namespaces\": []}",
 		     "dragoman 1\n"
-		     "registry file:///x: lost\n"
-		     "0 namespaces, 0 backends, 0 problems\n");
+		     "registry file:///x: lost: no such file\n"
+		     "0 namespaces, 0 backends, 1 problem\n");
 }
 
 static void test_status_table_takes_what_is_missing_or_something_else(void **state)

@@ -8,6 +8,7 @@
 #include "ask.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -52,6 +53,22 @@ static int try_to_connect(const char *path)
 	return 0;
 }
 
+/* Whose members may ask: where the group has a name that says more than root's. */
+static void explain_access(const struct agent_line *line, int code, struct error *error)
+{
+	const struct group *group = NULL;
+	struct stat status;
+	char name[64] = "that the socket belongs to";
+
+	if (stat(line->socket, &status) == 0 && status.st_gid != 0)
+		group = getgrgid(status.st_gid);
+	if (group)
+		text_printable(name, sizeof(name), group->gr_name, strlen(group->gr_name));
+	error_set(error, code, error_class_of(code),
+		  "%s: %s: run this as root, or as a member of the group %s", line->name,
+		  strerror(-code), name);
+}
+
 /* Puts what helps in place of what libcurl has to say of a connection that failed. */
 static void explain(const struct agent_line *line, struct error *error)
 {
@@ -68,8 +85,8 @@ static void explain(const struct agent_line *line, struct error *error)
 		break;
 	case -EACCES:
 	case -EPERM:
-		help = "run this as root, or as a member of the group that the socket belongs to";
-		break;
+		explain_access(line, code, error);
+		return;
 	case -ENOTSOCK:
 	case -ENAMETOOLONG:
 		help = "name the agent's socket with --socket";

@@ -204,6 +204,7 @@ static int read_claims(struct explaining *explaining, struct error *error)
 			add_claim(explaining, set->items[i]);
 	}
 	story->ports = other_ports(explaining->arena, set);
+	story->claims_are_known = true;
 	return 0;
 }
 
@@ -229,7 +230,9 @@ static void ask_agent(struct explaining *explaining)
 
 	if (agent_answer_get(explaining->options.socket, agent_patience, &explaining->answer,
 			     &error) < 0) {
-		story->agent.presence = AGENT_NOT_THERE;
+		story->agent.presence = error.code == -ENOENT || error.code == -ECONNREFUSED
+						? AGENT_NOT_THERE
+						: AGENT_SILENT;
 		story->agent.message = arena_text(explaining->arena, error.message,
 						  strlen(error.message));
 	}

@@ -36,7 +36,8 @@ struct claim {
 };
 
 enum agent_presence {
-	AGENT_NOT_THERE, /* nobody answers; message says why */
+	AGENT_NOT_THERE, /* nobody listens; message says why */
+	AGENT_SILENT,    /* somebody may be there, and gave us no answer; message says why */
 	AGENT_ELSEWHERE, /* it does not keep this namespace; message, where it says why */
 	AGENT_KEEPS,     /* it does; state, and message where there is more to say */
 };
@@ -99,6 +100,7 @@ struct story {
 	const char *words;  /* of the command line, that name it again: "--container web" */
 	ino_t netns;        /* 0: not known */
 
+	bool claims_are_known; /* else nobody could be asked */
 	struct claim *claims;
 	size_t claim_count;
 	const char *ports; /* other ports that are asked for, in words; or NULL */

@@ -38,9 +38,10 @@ const char *agent_registry(const struct agent_answer *answer)
 
 static char *printable(struct arena *arena, const json_t *value)
 {
-	if (!json_string_length(value))
-		return NULL;
-	return arena_printable(arena, json_string_value(value), json_string_length(value));
+	CLEANUP(text_done) struct text text = {0};
+
+	json_add_text(&text, json_is_string(value) ? value : NULL);
+	return text.length && !text.failed ? arena_text(arena, text.data, text.length) : NULL;
 }
 
 static char *printable_member(struct arena *arena, const json_t *object, const char *key)
@@ -274,6 +275,7 @@ int agent_claims(struct arena *arena, const struct agent_answer *answer, struct 
 			add_claim(arena, backend, backend == winner, story);
 	}
 	story->ports = other_ports(arena, backends);
+	story->claims_are_known = true;
 	*has_wanted = winner;
 	if (winner && take_wanted(arena, winner, &story->listen, wanted) < 0)
 		return error_no_memory(error);

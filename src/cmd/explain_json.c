@@ -7,6 +7,7 @@
 
 static const char *const presences[] = {
 	[AGENT_NOT_THERE] = "none",
+	[AGENT_SILENT] = "unknown",
 	[AGENT_ELSEWHERE] = "elsewhere",
 	[AGENT_KEEPS] = "keeps",
 };

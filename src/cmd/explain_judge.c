@@ -76,7 +76,7 @@ static void judge_claims(struct story *story)
 {
 	const struct claim *first = winner(story);
 
-	if (!first)
+	if (!first && story->claims_are_known)
 		wrong(story,
 		      PRINT("nobody asks for %" PRIu16 "/%s here%s%s: localhost is left alone on "
 			    "it",
@@ -124,6 +124,9 @@ static void judge_agent(struct story *story)
 	case AGENT_NOT_THERE:
 		worth(story, "no agent answers: what stands was made by hand, and stays as it is",
 		      agent->message);
+		return;
+	case AGENT_SILENT:
+		worth(story, "what the agent knows could not be asked", agent->message);
 		return;
 	case AGENT_ELSEWHERE:
 		if (agent->message)

@@ -65,7 +65,8 @@ static void print_claims(const struct sheet *sheet, const struct story *story)
 		}
 	}
 	if (story->claim_count == 0)
-		put(sheet, title, PAGE_PLAIN, "none asks for this port");
+		put(sheet, title, PAGE_PLAIN,
+		    story->claims_are_known ? "none asks for this port" : "not known");
 }
 
 static void print_agent(const struct sheet *sheet, const struct story *story)
@@ -74,7 +75,9 @@ static void print_agent(const struct sheet *sheet, const struct story *story)
 
 	switch (agent->presence) {
 	case AGENT_NOT_THERE:
-		put(sheet, "agent", PAGE_PLAIN, "none: %s",
+	case AGENT_SILENT:
+		put(sheet, "agent", PAGE_PLAIN, "%s: %s",
+		    agent->presence == AGENT_SILENT ? "not known" : "none",
 		    agent->message ? agent->message : "nobody answers");
 		return;
 	case AGENT_ELSEWHERE:

@@ -107,6 +107,9 @@ static int set_backend(struct options *options, const struct option *option, con
 		return refuse(error, value, "has no '=': NAME=DESCRIPTOR is wanted");
 	if (equals == value)
 		return refuse(error, value, "has no name before the '='");
+	if (*value == '"' || *value == '\'')
+		return refuse(error, value,
+			      "begins with a quote: one pair, for the shell, is enough");
 	if (array_reserve(&options->backends, &options->backend_capacity, options->backend_count, 1,
 			  sizeof(*options->backends)) < 0)
 		return error_no_memory(error);

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "by_hand.h"
 #include "dragoman/base/log.h"
 #include "hint.h"
 #include "lookup.h"
@@ -91,6 +92,7 @@ static int ask(struct query *query, struct error *error)
 	if (!query->arena ||
 	    descriptor_parse(query->arena, argument, strlen(argument), &query->descriptor) < 0)
 		return error_no_memory(error);
+	descriptor_by_hand(&query->descriptor, argument);
 	if (query->descriptor.state != DESCRIPTOR_USED) {
 		report_invalid(query);
 		return 0;

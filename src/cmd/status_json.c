@@ -61,11 +61,22 @@ bool namespace_has_problem(const json_t *namespace)
 	return is_broken(namespace);
 }
 
+/* The registry, or the engine. */
+static bool is_lost(const json_t *source)
+{
+	const char *state = json_string_value(json_object_get(source, "state"));
+
+	return state && strcmp(state, "lost") == 0;
+}
+
 struct status_counts status_count(const json_t *root)
 {
 	const json_t *namespaces = json_object_get(root, "namespaces"), *namespace, *backend;
 	struct status_counts counts = {.namespaces = json_array_size(namespaces)};
 	size_t i, j;
+
+	counts.problems += is_lost(json_object_get(root, "registry"));
+	counts.problems += is_lost(json_object_get(root, "docker"));
 
 	json_array_foreach(namespaces, i, namespace)
 	{
@@ -193,12 +204,27 @@ bool json_has_text(const json_t *value)
 	return json_is_integer(value) || json_string_length(value) > 0;
 }
 
+/* The agent's words are printable as a rule, and a backslash in them is one that it wrote. */
+static void add_safe(struct text *line, const char *data, size_t length)
+{
+	while (length > 0) {
+		const char *backslash = memchr(data, '\\', length);
+		size_t piece = backslash ? (size_t)(backslash - data) : length;
+
+		text_add_printable(line, data, piece);
+		if (backslash)
+			text_add(line, data + piece++, 1);
+		data += piece;
+		length -= piece;
+	}
+}
+
 void json_add_text(struct text *line, const json_t *value)
 {
 	if (json_is_integer(value))
 		text_printf(line, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
 	else if (json_is_string(value))
-		text_add_printable(line, json_string_value(value), json_string_length(value));
+		add_safe(line, json_string_value(value), json_string_length(value));
 }
 
 void json_add_container(struct text *line, const json_t *container)
@@ -210,8 +236,7 @@ void json_add_container(struct text *line, const json_t *container)
 	if (json_has_text(name))
 		json_add_text(line, name);
 	else if (length > 0)
-		text_add_printable(line, json_string_value(id),
-				   length < ID_SHOWN ? length : ID_SHOWN);
+		add_safe(line, json_string_value(id), length < ID_SHOWN ? length : ID_SHOWN);
 	else
 		text_puts(line, "?");
 }

@@ -48,7 +48,10 @@ bool container_is(const json_t *container, const char *name);
 /* A string that is not empty, or an integer. */
 bool json_has_text(const json_t *value);
 
-/* Adds a string, made printable, or an integer; nothing of anything else. */
+/*
+ * Adds a string, or an integer; nothing of anything else. What a terminal cannot
+ * take is made printable; backslashes stay as they are.
+ */
 void json_add_text(struct text *line, const json_t *value);
 
 /* "web", the beginning of an ID, or "?". */

@@ -76,6 +76,17 @@ static void put_titled(const struct table *table, const char *title, const struc
 	page_rest(table->page, table->out, 9, INDENT, line->data);
 }
 
+/* Why it is lost, where it is. */
+static void add_reason(struct text *line, const json_t *source)
+{
+	const json_t *reason = json_object_get(source, "reason");
+
+	if (!json_has_text(reason))
+		return;
+	text_puts(line, ": ");
+	json_add_text(line, reason);
+}
+
 static void print_registry(const struct table *table)
 {
 	const json_t *registry = json_object_get(table->root, "registry");
@@ -87,6 +98,7 @@ static void print_registry(const struct table *table)
 		text_puts(&line, line.length ? ", revision " : "revision ");
 		json_add_text(&line, revision);
 	}
+	add_reason(&line, registry);
 	put_titled(table, "registry", &line);
 }
 
@@ -95,6 +107,7 @@ static void print_docker(const struct table *table)
 	CLEANUP(text_done) struct text line = {0};
 
 	json_add_text(&line, json_object_get(json_object_get(table->root, "docker"), "state"));
+	add_reason(&line, json_object_get(table->root, "docker"));
 	put_titled(table, "docker", &line);
 }
 
