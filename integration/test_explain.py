@@ -2,12 +2,14 @@
 """`dragoman explain`: why localhost:PORT goes where it goes, and what to look at when it does not."""
 
 import contextlib
+import os
 
 import pytest
 
 from lab import nft
 from lab.agent import Agent
-from lab.command import Dragoman
+from lab.command import PROGRAM, Dragoman
+from lab.processes import run
 from lab.traffic import connect, serve
 
 WEB = "WEB=web[prod];80"
@@ -206,6 +208,21 @@ def test_explain_takes_the_agents_word(web, agent, container):
     assert str(container) in result.errors[0] and "beside" in result.errors[0]
     result = program("explain", "--socket", agent.socket, "81")
     assert result.code == 1 and "81/tcp" in result.errors[0], result
+
+
+def test_explain_without_rights_tells_what_the_others_say(web, agent, container):
+    """As a member of the socket's group would be told, who may do nothing else."""
+    os.chmod(agent.socket, 0o666)
+    os.chmod(agent.folder, 0o755)
+    nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", PROGRAM)
+    done = run(*nobody, "explain", "--socket", agent.socket, "--netns", container, "80",
+               check=False, env=Dragoman().environment)
+    text = " ".join(done.stdout.split())
+    assert done.returncode == 1 and "CAP_SYS_ADMIN" in done.stderr, done
+    for words in ("BACKEND_WEB asks for it", "agent keeps this namespace: ready",
+                  "used 10.77.0.1:8080, weight 3: /services/web/a",
+                  "kernel not known", "Nothing is wrong as far as could be seen"):
+        assert words in text, (words, done.stdout)
 
 
 def test_explain_of_a_container_names_whose_variable_it_is(docker, web):

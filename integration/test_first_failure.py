@@ -78,11 +78,13 @@ def scene(etcd_server, docker_server, tmp_path_factory):
 
 
 class Mistake:
-    """said: what has to be in standard error (or output, of explain), in this order."""
+    """said: what has to be in standard error (or output, of a result), in this order."""
 
     def __init__(self, name, words, code, *said, prefix=(), env=None):
         self.name, self.words, self.code, self.said = name, words, code, said
         self.prefix, self.env = prefix, env or {}
+        # What these have to say is their result.
+        self.is_result = words.startswith("explain -") or (words.startswith("resolve") and not code)
 
     def run(self, scene):
         command = [*self.prefix, PROGRAM, *shlex.split(self.words.format(**vars(scene)))]
@@ -128,24 +130,28 @@ MISTAKES = [
     Mistake("tls-where-none-is", "resolve --registry etcds://{address} 'web;80'", 1,
             "https://{address}", "without TLS the URL is etcd://"),
     Mistake("v2-asked-through-v3", "resolve 'oldstyle;80'", 0,
-            "/services/oldstyle: no endpoint", "etcd v2 has 1 document there", "--registry {v2}"),
+            "/services/oldstyle for 80/tcp", "no endpoint", "etcd v2 has 1 document there", "--registry {v2}"),
     Mistake("v3-asked-through-v2", "resolve --registry {v2} 'web;80'", 0,
-            "/services/web: no endpoint", "etcd v3 has 2 documents there", "--registry {url}"),
+            "/services/web for 80/tcp", "no endpoint", "etcd v3 has 2 documents there", "--registry {url}"),
     Mistake("key-near-another", "resolve 'redis.mastr;6379'", 0,
-            "/services/redis.mastr: no endpoint", "holds nothing there",
+            "/services/redis.mastr for 6379/tcp", "no endpoint", "holds nothing there",
             "did you mean /services/redis.master?"),
+    Mistake("key-near-another-v2", "resolve --registry {v2} 'oldstile;80'", 0,
+            "/services/oldstile for 80/tcp", "did you mean /services/oldstyle?"),
+    Mistake("key-near-another-file", "resolve --registry file://{file} 'wep;80'", 0,
+            "/services/wep for 80/tcp", "did you mean /services/web?"),
     Mistake("root-near-another", "resolve '/servces/web;80'", 0,
-            "/servces/web: no endpoint", "did you mean /services/web?"),
+            "/servces/web for 80/tcp", "no endpoint", "did you mean /services/web?"),
     Mistake("key-near-nothing", "resolve 'zzzzzz;80'", 0,
-            "/services/zzzzzz: no endpoint", "below /services there are broken, redis.master, six, web"),
+            "/services/zzzzzz for 80/tcp", "no endpoint", "below /services there are broken, redis.master, six, web"),
     Mistake("key-near-another-plan", "plan --netns {container} -b 'CACHE=redis.mastr;6379'", 3,
             "BACKEND_CACHE: /services/redis.mastr: no endpoint",
             "did you mean /services/redis.master?"),
     Mistake("tags-match-nothing", "resolve 'web[production];80'", 0,
-            "/services/web: no endpoint", "none of the 2 documents carries the tag production",
+            "/services/web [production] for 80/tcp", "no endpoint", "none of the 2 documents carries the tag production",
             "the tags there are: blue, prod"),
     Mistake("all-skipped", "resolve 'broken;80'", 0,
-            "/services/broken: no endpoint", "all 2 documents were skipped",
+            "/services/broken for 80/tcp", "no endpoint", "all 2 documents were skipped",
             "/services/broken/a: missing host_port"),
     Mistake("one-skipped-of-others", "plan --netns {container} -b 'ALL=/services;80'", 3,
             "/services: 2 of 6 documents cannot be used", "/services/broken/a: missing host_port"),
@@ -222,6 +228,5 @@ def test_first_failure_is_told(scene, mistake):
     result = mistake.run(scene)
     assert result.code == mistake.code, result
     said = [words.format(**vars(scene)) for words in mistake.said]
-    assert_said(result.stdout if mistake.words.startswith("explain -") else result.stderr, said,
-                result)
+    assert_said(result.stdout if mistake.is_result else result.stderr, said, result)
     assert all(line.startswith("dragoman: ") for line in result.stderr.splitlines()), result

@@ -97,7 +97,13 @@ def test_registry_root_and_paths(registry, ask):
 def test_registry_nothing_there_is_an_answer(registry, ask):
     assert ask("nothing[a,b];6379/UDP") == {
         "service": "/services/nothing", "tags": ["a", "b"], "listen": "6379/udp",
-        "endpoints": [], "skipped": [], "errors": []}
+        "endpoints": [], "skipped": [], "errors": [],
+        "reason": "the registry holds nothing there",
+        "hint": "and nothing else either: the registry is empty"}
+    registry.put("/services/other/a", document("10.0.0.1"))
+    assert ask("nothing;6379")["hint"] == "below /services there is only other"
+    assert ask("otter;6379")["hint"] == "did you mean /services/other?"
+    assert ask("other;6379")["hint"] is None
 
 
 # Documents

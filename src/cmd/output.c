@@ -143,6 +143,9 @@ void resolution_print_text(struct text *out, const struct resolution *resolution
 		    resolution->listen->port, protocol_name(resolution->listen->protocol),
 		    selection->endpoint_count, selection->endpoint_count == 1 ? "" : "s",
 		    selection->skipped_count);
+	if (resolution->lack)
+		text_printf(out, "no endpoint: %s%s%s\n", resolution->lack,
+			    resolution->hint ? "; " : "", resolution->hint ? resolution->hint : "");
 }
 
 bool output_wants_colour(int fd)

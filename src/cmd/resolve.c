@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #include "by_hand.h"
-#include "dragoman/base/log.h"
 #include "hint.h"
 #include "lookup.h"
 #include "output.h"
@@ -55,11 +54,9 @@ static void take(struct query *query, const struct wanted *wanted)
 	resolution->selection = &wanted->selection;
 	resolution->lack = selection_lack(query->arena, &wanted->selection,
 					  &query->descriptor.tags);
-	if (!resolution->lack)
-		return;
-	resolution->hint = lookup_hint(query->arena, query->options, &query->deadline, wanted);
-	log_warn("%s: no endpoint, %s%s%s", wanted->key, resolution->lack,
-		 resolution->hint ? "; " : "", resolution->hint ? resolution->hint : "");
+	if (resolution->lack)
+		resolution->hint = lookup_hint(query->arena, query->options, &query->deadline,
+					       wanted);
 }
 
 static int look_up(struct query *query, struct error *error)

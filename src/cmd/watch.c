@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Theory of operation: a loop with a timer that asks the agent, each second
- * after the answer before, and draws what came. Keys and signals are sources
- * like the agent's socket, so that an agent which hangs does not keep anybody
- * from leaving; and whichever way it ends, the terminal is given back on the
- * one way out.
+ * Theory of operation: a loop with a timer that asks the agent, a second after
+ * the answer before, or later where that took long, and draws what came. Keys and signals are
+ * sources like the agent's socket, so that an agent which hangs does not keep anybody from leaving;
+ * and whichever way it ends, the terminal is given back on the one way out.
  *
  * Without a terminal a line a second is written, and one for each change, as
  * for a log. Nothing is to be given back there, so signals do what they do by
@@ -31,6 +30,7 @@
 #include "terminal.h"
 
 static const uint64_t interval = UINT64_C(1000000000);
+enum { PATIENCE = 9 }; /* times what an answer took */
 enum { CHANGES_SHOWN = 5, ROWS_MIN = 8 };
 
 struct watch {
@@ -44,6 +44,7 @@ struct watch {
 	struct status_document status; /* the last answer */
 	struct status_document before; /* and the one before it */
 	uint64_t received;             /* when; 0: none yet */
+	uint64_t asked;                /* when, last */
 	double seconds;                /* between the two */
 	size_t scroll;                 /* lines of the namespaces that are above the page */
 	struct error failure;          /* of the last question; code 0: none */
@@ -189,13 +190,21 @@ static void take_status(struct watch *watch, struct status_document *status)
 	show(watch);
 }
 
+/* Counters of many endpoints take the agent's time: a tenth of it at most is for us. */
+static void arm(struct watch *watch)
+{
+	uint64_t now = loop_now(watch->loop), pause = (now - watch->asked) * PATIENCE;
+
+	loop_source_arm(watch->tick, now + (pause > interval ? pause : interval));
+}
+
 static void on_answer(const struct text *answer, const struct error *failure, void *user)
 {
 	struct watch *watch = user;
 	CLEANUP(status_done) struct status_document status = {0};
 	struct error error = {0};
 
-	loop_source_arm(watch->tick, loop_now(watch->loop) + interval);
+	arm(watch);
 	if (failure)
 		error = *failure;
 	else if (status_parse(answer->data, answer->length, &status, &error) == 0 &&
@@ -213,6 +222,7 @@ static void on_tick(struct loop_source *source, void *user)
 	struct error error = {0};
 
 	(void)source;
+	watch->asked = loop_now(watch->loop);
 	if (agent_line_ask(watch->line, &error) < 0)
 		end(watch, &error);
 }
