@@ -429,6 +429,27 @@ static void test_status_since_before_tells_how_fast_connections_come(void **stat
 			    "namespace 2\n");
 }
 
+/* While its rules are written an agent does not count: that is no connection, and no end of one. */
+static void test_status_since_before_leaves_out_what_was_not_counted(void **state)
+{
+	CLEANUP(status_done) struct status_document old;
+	CLEANUP(status_done) struct status_document new;
+	CLEANUP(text_done) struct text there = {0}, back = {0};
+	CLEANUP(text_done) struct text uncounted = {0};
+	const char *number = strstr(later, "510");
+
+	(void)state;
+	text_add(&uncounted, later, (size_t)(number - later));
+	text_puts(&uncounted, "null");
+	text_puts(&uncounted, number + strlen("510"));
+	parse_status(earlier, &old);
+	parse_status(uncounted.data, &new);
+	status_print_summary(&there, &new, &(struct status_before){&old, 1});
+	assert_string_equal(there.data, "2 namespaces, 1 backend, 0 problems, 5.0 connections/s");
+	status_print_summary(&back, &old, &(struct status_before){&new, 1});
+	assert_string_equal(back.data, "1 namespace, 1 backend, 0 problems, 0.0 connections/s");
+}
+
 static void test_status_changes_are_told_the_newest_first(void **state)
 {
 	CLEANUP(status_done) struct status_document status;
@@ -716,6 +737,7 @@ int main(void)
 		cmocka_unit_test(test_status_narrowed_has_one_namespace),
 		cmocka_unit_test(test_status_narrowed_to_nobody_says_who_there_is),
 		cmocka_unit_test(test_status_since_before_tells_how_fast_connections_come),
+		cmocka_unit_test(test_status_since_before_leaves_out_what_was_not_counted),
 		cmocka_unit_test(test_status_changes_are_told_the_newest_first),
 		cmocka_unit_test(test_status_news_are_the_changes_since_before),
 		TEST(test_status_command_prints_the_agents_table),

@@ -113,26 +113,6 @@ double backend_connections(const json_t *backend)
 	return sum;
 }
 
-double status_connections(const json_t *root)
-{
-	const json_t *namespaces = json_object_get(root, "namespaces"), *namespace, *backend;
-	double sum = 0;
-	size_t i, j;
-
-	json_array_foreach(namespaces, i, namespace)
-	{
-		const json_t *backends = json_object_get(namespace, "backends");
-
-		json_array_foreach(backends, j, backend)
-		{
-			double one = backend_connections(backend);
-
-			sum += one > 0 ? one : 0;
-		}
-	}
-	return sum;
-}
-
 /* --- The same in another document -------------------------------------------------- */
 
 static bool same(const json_t *a, const json_t *b, const char *key)
@@ -186,6 +166,42 @@ const json_t *backend_in(const json_t *namespace, const json_t *backend, size_t 
 const json_t *endpoint_in(const json_t *backend, const json_t *endpoint, size_t index)
 {
 	return find_same(json_object_get(backend, "endpoints"), endpoint, index, same_endpoint);
+}
+
+/* Of one backend; what was not counted at either time is left out. */
+static double gained(const json_t *backend, const json_t *before)
+{
+	const json_t *endpoints = json_object_get(backend, "endpoints"), *endpoint;
+	double sum = 0;
+	size_t i;
+
+	json_array_foreach(endpoints, i, endpoint)
+	{
+		const json_t *old = endpoint_in(before, endpoint, i);
+		double now = endpoint_connections(endpoint);
+		double then = old ? endpoint_connections(old) : 0;
+
+		/* Rules that were made anew count anew. */
+		if (now >= 0 && then >= 0)
+			sum += now < then ? now : now - then;
+	}
+	return sum;
+}
+
+double status_gained(const json_t *root, const json_t *before)
+{
+	const json_t *namespaces = json_object_get(root, "namespaces"), *namespace, *backend;
+	double sum = 0;
+	size_t i, j;
+
+	json_array_foreach(namespaces, i, namespace)
+	{
+		const json_t *old = namespace_in(before, namespace, i);
+
+		json_array_foreach(json_object_get(namespace, "backends"), j, backend)
+			sum += gained(backend, backend_in(old, backend, j));
+	}
+	return sum;
 }
 
 bool container_is(const json_t *container, const char *name)

@@ -34,13 +34,15 @@ struct status_counts status_count(const json_t *root);
 /* Sums of connections since the rules were made; -1 where it is not known. */
 double endpoint_connections(const json_t *endpoint);
 double backend_connections(const json_t *backend);
-double status_connections(const json_t *root);
 
 /* The same namespace, backend, endpoint in another document, or NULL; it is looked for at index
  * first. */
 const json_t *namespace_in(const json_t *root, const json_t *namespace, size_t index);
 const json_t *backend_in(const json_t *namespace, const json_t *backend, size_t index);
 const json_t *endpoint_in(const json_t *backend, const json_t *endpoint, size_t index);
+
+/* Connections that have come in since an earlier document. */
+double status_gained(const json_t *root, const json_t *before);
 
 /* Whether a container of a document has that name, or an ID that begins so. */
 bool container_is(const json_t *container, const char *name);

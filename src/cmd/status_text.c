@@ -150,19 +150,17 @@ void status_print_summary(struct text *line, const struct status_document *statu
 {
 	const struct table table = table_of(line, status, before, NULL);
 	struct status_counts counts = status_count(table.root);
-	double speed = table.before ? rate(&table, status_connections(table.root),
-					   status_connections(table.before))
-				    : -1;
+	double gained = table.before ? status_gained(table.root, table.before) : -1;
 
 	add_count(line, counts.namespaces, "namespace");
 	text_puts(line, ", ");
 	add_count(line, counts.backends, "backend");
 	text_puts(line, ", ");
 	add_count(line, counts.problems, "problem");
-	if (speed < 0)
+	if (gained < 0 || table.seconds <= 0)
 		return;
 	text_puts(line, ", ");
-	add_rate(line, speed);
+	add_rate(line, gained / table.seconds);
 	text_puts(line, " connections/s");
 }
 
