@@ -2,6 +2,7 @@
 """The agent and the containers of a real engine: Docker's, and what Podman has to be like it in."""
 
 import pathlib
+import signal
 
 from lab.docker import Docker
 from lab.followed import CACHE, DB, WEB, leads, names, notes, rules, wait_for
@@ -17,7 +18,7 @@ def test_agent_gives_a_container_its_rules_when_it_starts(engine, follow, servic
     web = engine.run("web", env={"BACKEND_WEB": "web;80", "BACKEND_BAD": "web;http", "HOME": "/"})
     wait_for(web, 1)
     known = agent.namespace(web.inode)
-    assert known["containers"] == [{"id": web.id, "name": "web"}]
+    assert known["containers"] == [{"id": web.id, "name": "web", "pid": web.pid}]
     assert {one["variable"]: one["state"] for one in known["backends"]} == {
         "BACKEND_WEB": "ready", "BACKEND_BAD": "invalid"}
     plain = engine.run("plain")
@@ -160,3 +161,21 @@ def test_agent_speaks_the_oldest_version_with_an_engine_that_knows_no_other(engi
         assert b"GET /v1.24/events?" in relay.asked and b"GET /v1.24/containers/" in relay.asked
         assert newest not in relay.asked
         agent.end()
+
+
+def test_agent_tells_a_bad_variable_once(follow, docker):
+    agent = follow(docker)
+    docker.run("shop", env={"BACKEND_WEB": "web;80", "BACKEND_BAD": "web;http"})
+    wait_until(lambda: "BACKEND_BAD" in agent.log, what="the first")
+    # Another one in its namespace has faults of its own, and not those once more.
+    docker.run("side", network="container:shop", env={"BACKEND_OTHER": "cache;80"})
+    wait_until(lambda: "BACKEND_OTHER" in agent.log, what="the second")
+    agent.send(signal.SIGHUP)
+    wait_until(lambda: "looking at everything anew" in agent.log, what="a resync")
+    docker.run("last", env={"BACKEND_LAST": ";80"})
+    wait_until(lambda: "BACKEND_LAST" in agent.log, what="the last")
+    lines = [line for line in agent.log.splitlines() if "BACKEND_BAD" in line
+             or "BACKEND_OTHER" in line]
+    assert lines == ["dragoman: shop: BACKEND_BAD: column 5: 'h' is not a digit of a port",
+                     "dragoman: side: BACKEND_OTHER: conflict: port 80/tcp is taken by "
+                     "BACKEND_WEB (container shop)"]

@@ -173,6 +173,7 @@ def test_keeper_is_one_for_containers_too(keep, dragoman, docker, tmp_path):
                           "--env-prefix", "OTHER_")
         assert result.code == 1
         assert result.errors[-1] == ("another agent runs on this host: it holds "
-                                     f"{agent.socket}.lock (see dragoman status)")
+                                     f"{agent.socket}.lock (dragoman status shows what it "
+                                     "does; end it first)")
         assert events.heard() == {} and nft.listing(inside) == before
     assert agent.get("/healthz")[0] == 200

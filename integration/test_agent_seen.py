@@ -45,17 +45,20 @@ def test_agent_status_tells_what_it_knows(etcd, run, container, hosts):
         for _ in range(20):
             connect(container, "127.0.0.1:80/tcp")
     status = agent.status()
-    assert set(status) == {"version", "registry", "docker", "ready", "namespaces"}
-    assert status["ready"] is True and status["docker"] == {"state": "off"}
+    assert set(status) == {"version", "registry", "docker", "ready", "commits", "event_to_commit",
+                           "changes", "namespaces"}
+    assert status["ready"] is True and status["docker"] == {"state": "off", "reason": None}
     assert status["registry"]["url"] == etcd.url and status["registry"]["state"] == "live"
     assert isinstance(status["registry"]["revision"], int) and status["registry"]["revision"] > 0
     (only,) = status["namespaces"]
     assert only["netns"] == container.inode and only["note"] is None
-    assert only["containers"] == [{"id": None, "name": str(container)}]
+    assert only["containers"] == [{"id": None, "name": str(container), "pid": None}]
+    assert only["state"] == "kept"
     backends = {each.pop("variable"): each for each in only["backends"]}
     endpoints = backends["BACKEND_WEB"].pop("endpoints")
     assert backends["BACKEND_WEB"] == {
-        "listen": "80/tcp", "service": "/services/web", "tags": ["prod"], "state": "ready",
+        "container": None, "listen": "80/tcp", "service": "/services/web", "tags": ["prod"],
+        "state": "ready",
         "reason": "1 of 3 documents cannot be used, the first one /services/web/bad: "
                   "loopback address (see --allow-endpoints)"}
     counted = nft.connections(container, "127.0.0.1:80/tcp")

@@ -112,8 +112,9 @@ def test_container_of_the_hosts_network_is_refused(docker, on):
     for verb in ("plan", "reconcile", "flush"):
         result = on(verb, "hosts")
         assert result.code == 1
-        assert result.errors == ["container hosts: this is the host's own network namespace, "
-                                 "which is refused without --allow-host-netns"]
+        assert result.errors == ["container hosts: this is the host's own network namespace "
+                                 "(that of --net=host), where rules would change localhost for the "
+                                 "whole host: refused without --allow-host-netns"]
 
 
 def test_container_that_has_opted_out_is_refused(services, docker, on):

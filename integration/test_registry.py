@@ -98,9 +98,20 @@ def test_registry_root_and_paths(registry, ask):
 
 
 def test_registry_nothing_there_is_an_answer(any_registry, ask_any):
-    assert ask_any("nothing[a,b];6379/UDP") == {
+    told = ask_any("nothing[a,b];6379/UDP")
+    assert any_registry.name != "consul" or told["hint"] is None
+    del told["hint"]
+    assert told == {
         "service": any_registry.service("nothing"), "tags": ["a", "b"], "listen": "6379/udp",
-        "endpoints": [], "skipped": [], "errors": []}
+        "endpoints": [], "skipped": [], "errors": [], "reason": "the registry holds nothing there"}
+
+
+def test_registry_nothing_there_is_answered_with_what_may_have_been_meant(registry, ask):
+    assert ask("nothing;6379")["hint"] == "and nothing else either: the registry is empty"
+    registry.put("/services/other/a", document("10.0.0.1"))
+    assert ask("nothing;6379")["hint"] == "below /services there is only other"
+    assert ask("otter;6379")["hint"] == "did you mean /services/other?"
+    assert ask("other;6379")["hint"] is None
 
 
 # Documents

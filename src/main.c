@@ -9,8 +9,8 @@
 #include "dragoman/cmd/command.h"
 
 static const struct command *const commands[] = {
-	&command_reconcile, &command_plan, &command_resolve,
-	&command_flush,     &command_run,  &command_status,
+	&command_reconcile, &command_plan,   &command_resolve, &command_flush,
+	&command_run,       &command_status, &command_explain,
 };
 
 int main(int argc, char **argv)

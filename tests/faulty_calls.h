@@ -60,6 +60,7 @@ static struct {
 	int stuck;               /* socket; -1: none */
 	int refusing;            /* socket for which there is an answer; -1: none */
 	struct nlmsghdr refused; /* the message that it is to */
+	uint16_t refused_type;   /* the first of this type; 0: the first behind the begin */
 	void (*overtake)(void);
 } fault = {.stuck = -1, .refusing = -1};
 
@@ -88,6 +89,18 @@ static bool fault_is_dump(const void *data, size_t length)
 	       message->nlmsg_type >= NLMSG_MIN_TYPE;
 }
 
+/* The message of a batch that is refused. */
+static const struct nlmsghdr *fault_message(const struct nlmsghdr *message, int left)
+{
+	const struct nlmsghdr *first = mnl_nlmsg_next(message, &left);
+
+	message = first;
+	while (fault.refused_type && message->nlmsg_type != fault.refused_type &&
+	       mnl_nlmsg_ok(message, left))
+		message = mnl_nlmsg_next(message, &left);
+	return mnl_nlmsg_ok(message, left) ? message : first;
+}
+
 static ssize_t fault_send(int fd, const void *data, size_t length)
 {
 	const bool of_batch = fault.way == WAY_REFUSED || fault.way == WAY_OVERTAKEN;
@@ -105,9 +118,7 @@ static ssize_t fault_send(int fd, const void *data, size_t length)
 		return 0;
 	}
 	fault.refusing = fd;
-	memcpy(&fault.refused,
-	       (const char *)data + NLMSG_ALIGN(((const struct nlmsghdr *)data)->nlmsg_len),
-	       sizeof(fault.refused));
+	fault.refused = *fault_message(data, (int)length);
 	return (ssize_t)length;
 }
 
@@ -272,6 +283,7 @@ static inline bool fault_disarm(void)
 {
 	fault.armed = false;
 	fault.stuck = fault.refusing = -1;
+	fault.refused_type = 0;
 	return fault.hit;
 }
 

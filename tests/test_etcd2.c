@@ -26,7 +26,7 @@ static void test_etcd2_encode_path_escapes_all_but_unreserved_bytes(void **state
 	for (size_t i = 0; i < ARRAY_SIZE(paths); i++) {
 		CLEANUP(text_done) struct text text = {0};
 
-		etcd2_encode_path(paths[i].key, &text);
+		etcd2_encode_path(paths[i].key, false, &text);
 		assert_string_equal(text.data, paths[i].path);
 	}
 }
@@ -36,7 +36,7 @@ static int decode(const char *body, const char *key, struct document_list *list,
 {
 	*list = (struct document_list){.arena = arena_new()};
 	assert_non_null(list->arena);
-	return etcd2_decode_keys(body, strlen(body), key, list, error);
+	return etcd2_decode_keys(body, strlen(body), key, false, list, error);
 }
 
 static void test_etcd2_decode_keys_of_a_tree_gives_its_leaves(void **state)

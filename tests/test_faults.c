@@ -18,6 +18,8 @@
 
 #include <cmocka.h>
 
+#include <linux/netfilter/nf_tables.h>
+
 #include "faulty_calls.h"
 
 #include "../src/cmd/sync.h"
@@ -434,6 +436,43 @@ static void test_faults_of_a_sweep_are_told_and_the_next_one_takes_the_flow(void
 	flow_lab_done(&world);
 }
 
+/* What a kernel says of the first objects of their kind that it has no code for. */
+static void test_faults_of_a_kernel_that_lacks_something_say_what(void **state)
+{
+	static const struct {
+		uint16_t type;
+		int code;
+		const char *text;
+	} cases[] = {
+		{NFT_MSG_NEWCHAIN, ENOENT,
+		 "adding chain output: No such file or directory (does this kernel have NAT for "
+		 "nftables, CONFIG_NFT_NAT? see lsmod for nft_chain_nat)"},
+		{NFT_MSG_NEWCHAIN, EOPNOTSUPP,
+		 "adding chain output: Operation not supported (does this kernel have NAT for "
+		 "nftables, CONFIG_NFT_NAT? see lsmod for nft_chain_nat)"},
+		{NFT_MSG_NEWRULE, ENOENT,
+		 "adding a rule of chain output: No such file or directory (is this kernel 5.10 or "
+		 "later, with CONFIG_NFT_NAT, CONFIG_NFT_MASQ, CONFIG_NFT_REJECT, "
+		 "CONFIG_NFT_NUMGEN and CONFIG_NFT_CT?)"},
+		{NFT_MSG_NEWSET, ENOENT, "adding set services4: No such file or directory"},
+		{NFT_MSG_NEWCHAIN, EBUSY, "adding chain output: Device or resource busy"},
+	};
+	struct lab *lab = *state;
+	struct ruleset desired = lab_service(lab, FAMILY_IPV4, 1);
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		int r;
+
+		lab_plan(lab, &desired);
+		fault_arm(CALL_SEND, WAY_REFUSED, cases[i].code, 1);
+		fault.refused_type = (uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | cases[i].type);
+		r = kernel_commit(lab->kernel, &lab->verdicts, &lab->error);
+		assert_true(fault_disarm());
+		assert_int_equal(r, -cases[i].code);
+		assert_string_equal(lab->error.message, cases[i].text);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -443,6 +482,7 @@ int main(void)
 		lab_test(test_faults_of_opening_a_namespace_leave_nothing_open),
 		lab_test(test_sockets_in_a_namespace_take_nothing_from_anybody_there),
 		lab_test(test_faults_of_a_sweep_are_told_and_the_next_one_takes_the_flow),
+		lab_test(test_faults_of_a_kernel_that_lacks_something_say_what),
 	};
 
 	return cmocka_run_group_tests_name("faults", tests, faults_begin, lab_group_end);

@@ -173,7 +173,8 @@ static int read_etcd3(void *user, struct error *error)
 	static const char body[] = "{" HEADER
 				   ",\"succeeded\":true,\"responses\":[{\"response_range\":{" HEADER
 				   ",\"kvs\":[" KV "],\"count\":\"1\"}}]}";
-	static const struct etcd3_range range = {"/services/app/", "/services/app0", 14, 14, 0, 0};
+	static const struct etcd3_range range = {
+		"/services/app/", "/services/app0", 14, 14, 0, 0, false};
 	CLEANUP(document_list_done) struct document_list list = {.arena = arena_new()};
 	struct etcd3_result result = {.list = &list};
 	struct registry_position position;
@@ -260,7 +261,7 @@ static int read_etcd2(void *user, struct error *error)
 
 	(void)user;
 	if (r == 0)
-		r = etcd2_decode_keys(keys, sizeof(keys) - 1, "/services/app", &list, error);
+		r = etcd2_decode_keys(keys, sizeof(keys) - 1, "/services/app", false, &list, error);
 	if (r == 0)
 		r = etcd2_decode_event(event, sizeof(event) - 1, "/services/app", &changes, &index,
 				       &more, error);

@@ -235,6 +235,26 @@ static void test_resolution_text_lists_endpoints_and_skipped_documents(void **st
 			    "/services/redis [prod] for 6379/tcp: 2 endpoints, 1 skipped\n");
 }
 
+static void test_resolution_text_without_endpoints_says_why(void **state)
+{
+	static const struct selection none;
+	struct resolution empty = resolution;
+	CLEANUP(text_done) struct text text = {0}, hinted = {0};
+
+	(void)state;
+	empty.selection = &none;
+	empty.lack = "the registry holds nothing there";
+	resolution_print_text(&text, &empty);
+	assert_string_equal(text.data,
+			    "/services/redis [prod] for 6379/tcp: 0 endpoints, 0 skipped\n"
+			    "no endpoint: the registry holds nothing there\n");
+	empty.hint = "did you mean /services/rediss?";
+	resolution_print_text(&hinted, &empty);
+	assert_non_null(strstr(hinted.data,
+			       "\nno endpoint: the registry holds nothing there; did you "
+			       "mean /services/rediss?\n"));
+}
+
 static void test_resolution_json_has_the_promised_keys(void **state)
 {
 	CLEANUP(text_done) struct text text = {0};
@@ -249,7 +269,7 @@ static void test_resolution_json_has_the_promised_keys(void **state)
 		    "{\"key\": \"/services/redis/bb\", \"address\": \"10.0.0.20\", \"port\": 49161,"
 		    " \"weight\": 256, \"tags\": []}],"
 		    " \"skipped\": [{\"key\": \"/services/redis/c\", \"reason\": \"port 0\"}],"
-		    " \"errors\": []}");
+		    " \"reason\": null, \"hint\": null, \"errors\": []}");
 }
 
 static void test_resolution_json_of_a_failure_is_a_whole_document(void **state)
@@ -260,7 +280,8 @@ static void test_resolution_json_of_a_failure_is_a_whole_document(void **state)
 	(void)state;
 	resolution_print_json(&text, &failed, &no_complaints);
 	assert_json(&text, "{\"service\": null, \"tags\": [], \"listen\": null,"
-			   " \"endpoints\": [], \"skipped\": [], \"errors\": []}");
+			   " \"endpoints\": [], \"skipped\": [], \"reason\": null, "
+			   "\"hint\": null, \"errors\": []}");
 }
 
 static void test_output_write_to_a_full_disk_fails_by_name(void **state)
@@ -322,6 +343,7 @@ int main(void)
 		cmocka_unit_test(test_outcome_json_without_changes_is_in_sync),
 		cmocka_unit_test(test_outcome_json_of_a_failure_is_a_whole_document),
 		cmocka_unit_test(test_resolution_text_lists_endpoints_and_skipped_documents),
+		cmocka_unit_test(test_resolution_text_without_endpoints_says_why),
 		cmocka_unit_test(test_resolution_json_has_the_promised_keys),
 		cmocka_unit_test(test_resolution_json_of_a_failure_is_a_whole_document),
 		cmocka_unit_test(test_output_write_to_a_full_disk_fails_by_name),

@@ -53,6 +53,15 @@ static const struct {
 	{&command_resolve, {"a;1"}, 0},
 	{&command_resolve, {"a;1", "--registry-password-file", "f"}, PRIVILEGE_READ},
 	{&command_status, {NULL}, PRIVILEGE_CONNECT},
+	{&command_status, {"--container", "web", "--watch"}, PRIVILEGE_CONNECT},
+	{&command_explain, {"80"}, PRIVILEGE_KERNEL | PRIVILEGE_CONNECT},
+	{&command_explain, {"80", "--netns", "web"}, PRIVILEGE_KERNEL | PRIVILEGE_CONNECT},
+	{&command_explain,
+	 {"80", "--pid", "1", "-b", "A=b;1"},
+	 PRIVILEGE_KERNEL | PRIVILEGE_CONNECT},
+	{&command_explain,
+	 {"80", "--pid", "1"},
+	 PRIVILEGE_KERNEL | PRIVILEGE_READ | PRIVILEGE_CONNECT},
 };
 
 static void test_rights_needed_follow_the_options(void **state)

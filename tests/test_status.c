@@ -60,29 +60,79 @@ static const char full_table[] =
 	"docker   connected\n"
 	"2 namespaces, 4 backends, 2 problems\n"
 	"\n"
-	"namespace 4026532281: web, 0123456789ab\n"
+	"web, 0123456789ab (namespace 4026532281)\n"
 	"  invalid   -                   BACKEND_X\n"
 	"             column 7: no port\n"
 	"  empty     127.0.0.1:53/udp    /services/dns\n"
 	"             BACKEND_DNS: the registry holds nothing there\n"
 	"  ready     127.0.0.1:6379/tcp  /services/redis.master[prod,stats]\n"
-	"             10.0.0.2:49161    weight 1    17 connections\n"
-	"             [2001:db8::2]:80  weight 256  1 connection\n"
+	"             10.0.0.2:49161    weight 1    17 conns   94% ###############\n"
+	"             [2001:db8::2]:80  weight 256   1 conn     6% #\n"
 	"             10.0.0.3:49161    weight 0\n"
 	"  ignored   -                   BACKEND_URL\n"
 	"             no ';'\n"
 	"\n"
-	"namespace 4026531840: adm\n"
+	"adm (namespace 4026531840)\n"
 	"  host network: left alone\n";
+
+static const char full_wide[] =
+	"dragoman 0.2.0\n"
+	"registry etcd://10.0.0.5:2379: connected, revision 4711\n"
+	"docker   connected\n"
+	"2 namespaces, 4 backends, 2 problems\n"
+	"\n"
+	"web, 0123456789ab (namespace 4026532281)\n"
+	"  invalid   -                   -                                   BACKEND_X      column "
+	"7: no port\n"
+	"  empty     127.0.0.1:53/udp    /services/dns                       BACKEND_DNS    the "
+	"registry holds nothing there\n"
+	"  ready     127.0.0.1:6379/tcp  /services/redis.master[prod,stats]  BACKEND_REDIS\n"
+	"             10.0.0.2:49161    weight 1    17 connections   94% "
+	"######################################\n"
+	"             [2001:db8::2]:80  weight 256   1 connection     6% ##\n"
+	"             10.0.0.3:49161    weight 0\n"
+	"  ignored   -                   -                                   BACKEND_URL    no ';'\n"
+	"\n"
+	"adm (namespace 4026531840)\n"
+	"  host network: left alone\n";
+
+static const struct page narrow = {.width = 80}, wide = {.width = 200};
+
+static void parse_status(const char *document, struct status_document *ret)
+{
+	struct error error = {0};
+
+	*ret = (struct status_document){0};
+	if (status_parse(document, strlen(document), ret, &error) < 0)
+		fail_msg("%s", error.message);
+}
+
+static void print(struct text *text, const char *document, const struct page *page)
+{
+	CLEANUP(status_done) struct status_document status;
+
+	parse_status(document, &status);
+	status_print_text(text, &status, NULL, page);
+	assert_false(text->failed);
+}
+
+static void assert_page(const char *document, const struct page *page, const char *expected)
+{
+	CLEANUP(text_done) struct text text = {0};
+
+	print(&text, document, page);
+	assert_string_equal(text.data, expected);
+}
 
 static void assert_table(const char *document, const char *expected)
 {
-	CLEANUP(text_done) struct text text = {0};
-	struct error error = {0};
+	assert_page(document, &narrow, expected);
+}
 
-	assert_int_equal(status_print_text(&text, document, strlen(document), false, &error), 0);
-	assert_false(text.failed);
-	assert_string_equal(text.data, expected);
+static void test_status_table_of_a_wide_page_has_more_on_a_line(void **state)
+{
+	(void)state;
+	assert_page(full, &wide, full_wide);
 }
 
 static void test_status_table_has_problems_first(void **state)
@@ -95,11 +145,11 @@ static void test_status_table_without_namespaces_is_its_head(void **state)
 {
 	(void)state;
 	assert_table("{\"version\": \"1\", \"registry\": {\"url\": \"file:///x\", \"state\": "
-		     "\"lost\", \"revision\": null}, \"docker\": {\"state\": null}, "
-		     "\"namespaces\": []}",
+		     "\"lost\", \"revision\": null, \"reason\": \"no such file\"}, \"docker\": "
+		     "{\"state\": null}, \"namespaces\": []}",
 		     "dragoman 1\n"
-		     "registry file:///x: lost\n"
-		     "0 namespaces, 0 backends, 0 problems\n");
+		     "registry file:///x: lost: no such file\n"
+		     "0 namespaces, 0 backends, 1 problem\n");
 }
 
 static void test_status_table_takes_what_is_missing_or_something_else(void **state)
@@ -122,7 +172,7 @@ static void test_status_table_takes_what_is_missing_or_something_else(void **sta
 		"registry revision 7\n"
 		"2 namespaces, 3 backends, 1 problem\n"
 		"\n"
-		"namespace -: ?, ab\n"
+		"?, ab\n"
 		"  7\n"
 		"            -\n"
 		"  ready     -\n"
@@ -160,7 +210,8 @@ static void test_status_table_has_no_control_characters(void **state)
 	CLEANUP(text_done) struct text text = {0};
 
 	(void)state;
-	assert_int_equal(status_print_text(&text, document, strlen(document), false, NULL), 0);
+	print(&text, document, &narrow);
+	print(&text, document, &wide);
 	for (size_t i = 0; i < text.length; i++) {
 		if (text.data[i] != '\n' && (text.data[i] < ' ' || text.data[i] > '~'))
 			fail_msg("byte %zu: %.20s", i, text.data + i);
@@ -201,7 +252,7 @@ static void test_status_table_breaks_what_is_wide_and_loses_nothing(void **state
 		    " \"reason\": \"a word, %s, a word\", \"endpoints\": [{\"address\": \"%s\","
 		    " \"port\": \"%s\"}]}]}]}",
 		    name, name, name, name, name, name, name, name, name, name, name, name, name);
-	assert_int_equal(status_print_text(&text, document.data, document.length, false, NULL), 0);
+	print(&text, document.data, &narrow);
 	assert_int_equal(widest_line(text.data), 80);
 	assert_true(text_is_utf8(text.data, text.length));
 	assert_null(strstr(text.data, "\n\n\n"));
@@ -215,8 +266,9 @@ static void test_status_table_in_colour_is_the_same_between_escapes(void **state
 	CLEANUP(text_done) struct text text = {0}, plain = {0};
 
 	(void)state;
-	assert_int_equal(status_print_text(&text, full, strlen(full), true, NULL), 0);
+	print(&text, full, &(struct page){.width = 80, .colour = true});
 	assert_non_null(strstr(text.data, "  \033[31minvalid\033[0m   -  "));
+	assert_non_null(strstr(text.data, "\n\033[1mweb, "));
 	for (const char *c = text.data; *c; c++) {
 		if (*c == '\033')
 			c += strcspn(c, "m");
@@ -232,16 +284,202 @@ static void test_status_table_of_no_object_is_refused(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(documents); i++) {
+		struct status_document status = {0};
+		struct error error = {0};
+
+		assert_int_equal(status_parse(documents[i], strlen(documents[i]), &status, &error),
+				 -EINVAL);
+		assert_int_equal(error.class, ERROR_INVALID);
+		assert_string_equal(error.message, "this is no JSON object");
+		assert_null(status.root);
+	}
+}
+
+/* Of four columns, since the two are of double width; and one that has none. */
+static void test_status_table_measures_in_columns(void **state)
+{
+	static const char document[] =
+		"{\"namespaces\": [{\"netns\": 1, \"containers\": [{\"name\": \"a\"}], \"backends\": ["
+		"{\"state\": \"ready\", \"listen\": \"1/tcp\", \"service\": \"/s\", \"endpoints\": ["
+		"{\"address\": \"\u4e2d\u6587\", \"port\": 1, \"weight\": 1},"
+		"{\"address\": \"e\u0301\", \"port\": 1, \"weight\": 1},"
+		"{\"address\": \"wide\", \"port\": 1, \"weight\": 1}]}]}]}";
+
+	(void)state;
+	assert_table(document, "dragoman\n"
+			       "1 namespace, 1 backend, 0 problems\n"
+			       "\n"
+			       "a (namespace 1)\n"
+			       "  ready     1/tcp  /s\n"
+			       "             \u4e2d\u6587:1  weight 1\n"
+			       "             e\u0301:1     weight 1\n"
+			       "             wide:1  weight 1\n");
+}
+
+static void test_status_table_puts_what_is_broken_first_and_then_goes_by_name(void **state)
+{
+	static const char document[] =
+		"{\"version\": \"1\", \"ready\": false, \"commits\": 12, \"event_to_commit\": {\"last\": 0.0004, \"p50\": "
+		"0.0005, \"p99\": 0.002}, \"namespaces\": ["
+		"{\"netns\": 3, \"state\": \"kept\", \"containers\": [{\"name\": \"c\"}], \"backends\": "
+		"[{\"state\": \"ready\", \"service\": \"/s\"}]},"
+		"{\"netns\": null, \"state\": \"left alone\", \"note\": \"why\", \"containers\": "
+		"[{\"name\": \"a\"}], \"backends\": []},"
+		"{\"netns\": 2, \"state\": \"waiting\", \"containers\": [{\"name\": \"b\"}], "
+		"\"backends\": [{\"state\": \"ready\", \"service\": \"/s\"}]},"
+		"{\"netns\": 4, \"state\": \"failing\", \"note\": \"EBUSY\", \"containers\": "
+		"[{\"name\": \"d\"}], \"backends\": []}]}";
+
+	(void)state;
+	assert_table(document, "dragoman 1, not ready: the first full round is not done\n"
+			       "commits  12, event to commit 0.4 ms (p50 0.5 ms, p99 2 ms)\n"
+			       "4 namespaces, 2 backends, 1 problem\n"
+			       "\n"
+			       "d (namespace 4)\n"
+			       "  EBUSY\n"
+			       "\n"
+			       "b (namespace 2)\n"
+			       "  its rules are not written yet\n"
+			       "  ready     -  /s\n"
+			       "\n"
+			       "c (namespace 3)\n"
+			       "  ready     -  /s\n"
+			       "\n"
+			       "a\n"
+			       "  why\n");
+}
+
+static void test_status_narrowed_has_one_namespace(void **state)
+{
+	static const char *const names[] = {"web", "aa", "0123456789", "a"};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+		CLEANUP(status_done) struct status_document status;
 		CLEANUP(text_done) struct text text = {0};
 		struct error error = {0};
 
-		assert_int_equal(
-			status_print_text(&text, documents[i], strlen(documents[i]), false, &error),
-			-EINVAL);
-		assert_int_equal(error.class, ERROR_INVALID);
-		assert_string_equal(error.message, "this is no JSON object");
-		assert_int_equal(text.length, 0);
+		parse_status(full, &status);
+		assert_int_equal(status_narrow(&status, names[i], &error), 0);
+		status_print_namespaces(&text, &status, NULL, &narrow);
+		assert_non_null(strstr(text.data, "\nweb, 0123456789ab"));
+		/* An ID that begins so is in both. */
+		assert_int_equal(strstr(text.data, "\nadm") != NULL, i == 2);
 	}
+}
+
+static void test_status_narrowed_to_nobody_says_who_there_is(void **state)
+{
+	CLEANUP(status_done) struct status_document status;
+	CLEANUP(status_done) struct status_document none;
+	struct error error = {0};
+
+	(void)state;
+	parse_status(full, &status);
+	assert_int_equal(status_narrow(&status, "wbe", &error), -ENOENT);
+	assert_string_equal(error.message,
+			    "the agent knows no container or namespace 'wbe'; there are adm, web, "
+			    "0123456789ab (did you mean web?)");
+	parse_status("{}", &none);
+	assert_int_equal(status_narrow(&none, "\033[2J", &error), -ENOENT);
+	assert_string_equal(error.message, "the agent knows no container or namespace "
+					   "'\\x1b[2J'; it has none at all");
+}
+
+static const char earlier[] =
+	"{\"changes\": [{\"time\": 10.5, \"name\": \"web\", \"verdict\": \"add\", \"listen\": "
+	"\"127.0.0.1:80/tcp\", \"endpoint\": \"10.0.0.1:80\"}],"
+	" \"namespaces\": [{\"netns\": 1, \"containers\": [{\"name\": \"web\"}], \"backends\": ["
+	"{\"variable\": \"B\", \"listen\": \"80/tcp\", \"state\": \"ready\", \"service\": \"/s\","
+	" \"endpoints\": [{\"address\": \"10.0.0.1\", \"port\": 80, \"connections\": 10}]}]}]}";
+static const char later[] =
+	"{\"changes\": ["
+	"{\"time\": 70, \"name\": \"\\u001b[2J\", \"verdict\": \"remove\", \"listen\": "
+	"\"[::1]:80/tcp\", \"endpoint\": null},"
+	"{\"time\": 69, \"name\": \"web\", \"verdict\": \"replace\", \"listen\": "
+	"\"127.0.0.1:80/tcp\", \"endpoint\": \"10.0.0.2:80\"},"
+	"{\"time\": 10.5, \"name\": \"web\", \"verdict\": \"add\", \"listen\": "
+	"\"127.0.0.1:80/tcp\", \"endpoint\": \"10.0.0.1:80\"}],"
+	" \"namespaces\": [{\"netns\": 2, \"backends\": []},"
+	"{\"netns\": 1, \"containers\": [{\"name\": \"web\"}], \"backends\": ["
+	"{\"variable\": \"B\", \"listen\": \"80/tcp\", \"state\": \"ready\", \"service\": \"/s\","
+	" \"endpoints\": [{\"address\": \"10.0.0.2\", \"port\": 80, \"connections\": 5},"
+	" {\"address\": \"10.0.0.1\", \"port\": 80, \"connections\": 510}]}]}]}";
+
+static void test_status_since_before_tells_how_fast_connections_come(void **state)
+{
+	CLEANUP(status_done) struct status_document old;
+	CLEANUP(status_done) struct status_document new;
+	CLEANUP(text_done) struct text text = {0};
+
+	(void)state;
+	parse_status(earlier, &old);
+	parse_status(later, &new);
+	status_print_text(&text, &new, &(struct status_before){&old, 2}, &narrow);
+	/* One that was not there before had none then. */
+	assert_string_equal(text.data,
+			    "dragoman\n"
+			    "2 namespaces, 1 backend, 0 problems, 252 connections/s\n"
+			    "\n"
+			    "web (namespace 1)\n"
+			    "  ready     80/tcp  /s\n"
+			    "             10.0.0.2:80    5 conns  2.5/s   <1% #\n"
+			    "             10.0.0.1:80  510 conns  250/s   99% ################\n"
+			    "\n"
+			    "namespace 2\n");
+}
+
+/* While its rules are written an agent does not count: that is no connection, and no end of one. */
+static void test_status_since_before_leaves_out_what_was_not_counted(void **state)
+{
+	CLEANUP(status_done) struct status_document old;
+	CLEANUP(status_done) struct status_document new;
+	CLEANUP(text_done) struct text there = {0}, back = {0};
+	CLEANUP(text_done) struct text uncounted = {0};
+	const char *number = strstr(later, "510");
+
+	(void)state;
+	text_add(&uncounted, later, (size_t)(number - later));
+	text_puts(&uncounted, "null");
+	text_puts(&uncounted, number + strlen("510"));
+	parse_status(earlier, &old);
+	parse_status(uncounted.data, &new);
+	status_print_summary(&there, &new, &(struct status_before){&old, 1});
+	assert_string_equal(there.data, "2 namespaces, 1 backend, 0 problems, 5.0 connections/s");
+	status_print_summary(&back, &old, &(struct status_before){&new, 1});
+	assert_string_equal(back.data, "1 namespace, 1 backend, 0 problems, 0.0 connections/s");
+}
+
+static void test_status_changes_are_told_the_newest_first(void **state)
+{
+	CLEANUP(status_done) struct status_document status;
+	CLEANUP(text_done) struct text text = {0};
+
+	(void)state;
+	parse_status(later, &status);
+	status_print_changes(&text, &status, 2, 75, &narrow);
+	assert_string_equal(text.data,
+			    "\nlast changes\n"
+			    "  5 s ago     \\x1b[2J  - [::1]:80/tcp unavailable\n"
+			    "  6 s ago     web      ~ 127.0.0.1:80/tcp -> 10.0.0.2:80\n");
+}
+
+static void test_status_news_are_the_changes_since_before(void **state)
+{
+	CLEANUP(status_done) struct status_document old;
+	CLEANUP(status_done) struct status_document new;
+	CLEANUP(text_done) struct text text = {0};
+	const char *line;
+
+	(void)state;
+	parse_status(earlier, &old);
+	parse_status(later, &new);
+	status_print_news(&text, &new, &(struct status_before){&old, 2}, 75);
+	line = strchr(text.data, '\n') + 1;
+	assert_non_null(strstr(text.data, "  web: ~ 127.0.0.1:80/tcp -> 10.0.0.2:80\n"));
+	assert_non_null(strstr(line, "  \\x1b[2J: - [::1]:80/tcp unavailable\n"));
+	assert_non_null(strstr(line, "  2 namespaces, 1 backend, 0 problems, 252 connections/s\n"));
+	assert_null(strstr(text.data, "10.0.0.1:80"));
 }
 
 /* The command. */
@@ -370,8 +608,11 @@ static void run_status(struct fixture *fixture, bool json)
 
 static void test_status_command_prints_the_agents_table(void **state)
 {
+	static const char *const settings[] = {"COLUMNS", "LC_ALL", "LC_CTYPE", "LANG"};
 	struct fixture *fixture = *state;
 
+	for (size_t i = 0; i < ARRAY_SIZE(settings); i++)
+		assert_int_equal(unsetenv(settings[i]), 0);
 	start_agent(fixture, full);
 	run_status(fixture, false);
 	assert_string_equal(fixture->err, "");
@@ -490,6 +731,15 @@ int main(void)
 		cmocka_unit_test(test_status_table_breaks_what_is_wide_and_loses_nothing),
 		cmocka_unit_test(test_status_table_in_colour_is_the_same_between_escapes),
 		cmocka_unit_test(test_status_table_of_no_object_is_refused),
+		cmocka_unit_test(test_status_table_of_a_wide_page_has_more_on_a_line),
+		cmocka_unit_test(test_status_table_measures_in_columns),
+		cmocka_unit_test(test_status_table_puts_what_is_broken_first_and_then_goes_by_name),
+		cmocka_unit_test(test_status_narrowed_has_one_namespace),
+		cmocka_unit_test(test_status_narrowed_to_nobody_says_who_there_is),
+		cmocka_unit_test(test_status_since_before_tells_how_fast_connections_come),
+		cmocka_unit_test(test_status_since_before_leaves_out_what_was_not_counted),
+		cmocka_unit_test(test_status_changes_are_told_the_newest_first),
+		cmocka_unit_test(test_status_news_are_the_changes_since_before),
 		TEST(test_status_command_prints_the_agents_table),
 		TEST(test_status_command_with_json_prints_the_document_as_it_is),
 		TEST(test_status_command_without_an_agent_says_what_to_do),

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "agent_private.h"
 #include "dragoman/base/log.h"
@@ -19,6 +20,13 @@ static void on_update(const struct registry_update *update, void *user)
 	subscriptions_update(user, update);
 }
 
+/* For who asks for the status; without memory for it there is none to show. */
+static void keep_failure(char **failure, const struct error *error)
+{
+	free(*failure);
+	*failure = error ? strdup(error->message) : NULL;
+}
+
 static void on_registry_state(enum registry_state state, const struct error *error, void *user)
 {
 	struct agent *agent = user;
@@ -30,12 +38,16 @@ static void on_registry_state(enum registry_state state, const struct error *err
 		break;
 	case REGISTRY_LIVE:
 		log_info("registry %s: connected", registry_url(agent->registry));
+		keep_failure(&agent->registry_failure, NULL);
 		agent->live = UINT64_MAX;
 		loop_source_trigger(agent->reconcile);
 		break;
 	case REGISTRY_LOST:
-		log_warn("registry %s: lost, what is known stays: %s",
-			 registry_url(agent->registry), error ? error->message : "");
+		log_warn("registry %s: %s: %s", registry_url(agent->registry),
+			 agent->live ? "lost, what is known stays"
+				     : "cannot be reached yet, trying again",
+			 error ? error->message : "");
+		keep_failure(&agent->registry_failure, error);
 		if (agent->live == UINT64_MAX)
 			agent->live = loop_now(agent->loop);
 		break;
@@ -84,13 +96,20 @@ static void on_container_state(enum container_state state, const struct error *e
 	case CONTAINERS_CONNECTING:
 		break;
 	case CONTAINERS_LIVE:
-		if (error)
+		if (error) {
 			log_warn("docker: %s", error->message);
-		else
-			log_info("docker: connected");
+			break;
+		}
+		log_info("docker: connected");
+		agent->connected = true;
+		keep_failure(&agent->containers_failure, NULL);
 		break;
 	case CONTAINERS_LOST:
-		log_warn("docker: lost, the rules stay: %s", error ? error->message : "");
+		log_warn("docker: %s: %s",
+			 agent->connected ? "lost, the rules stay"
+					  : "cannot be reached yet, trying again",
+			 error ? error->message : "");
+		keep_failure(&agent->containers_failure, error);
 		break;
 	}
 }
@@ -191,6 +210,8 @@ void agent_free(struct agent *agent)
 	loop_source_free(agent->resync);
 	loop_source_free(agent->sweep);
 	loop_source_free(agent->complain);
+	free(agent->registry_failure);
+	free(agent->containers_failure);
 	free(agent);
 }
 

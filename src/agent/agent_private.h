@@ -11,6 +11,7 @@
  *     subscription  one service, for all backends of the host that want it
  */
 
+#include <jansson.h>
 #include <sys/queue.h>
 
 #include "dragoman/agent/agent.h"
@@ -173,6 +174,26 @@ struct sync {
 	LIST_ENTRY(sync) of_agent;
 };
 
+/* What happened last, for those who look: see recent.c. */
+enum { RECENT_CHANGES = 32, RECENT_LATENCIES = 128, RECENT_NAME_MAX = 64 };
+
+struct recent_change {
+	double time;                /* seconds since 1970 */
+	char name[RECENT_NAME_MAX]; /* of the namespace, printable */
+	enum verdict verdict;
+	struct listen listen;
+	uint8_t family;
+	bool has_endpoint;
+	struct endpoint endpoint;
+};
+
+struct recent {
+	struct recent_change changes[RECENT_CHANGES];
+	uint64_t change_count; /* that there ever were */
+	float latencies[RECENT_LATENCIES];
+	uint64_t latency_count;
+};
+
 struct agent {
 	struct loop *loop;
 	struct agent_options options;
@@ -180,6 +201,9 @@ struct agent {
 	struct registry_watch *watch;
 	struct containers *containers;
 	bool listed;                   /* containers, once at least */
+	bool connected;                /* to the engine, once at least */
+	char *registry_failure;        /* why it is lost; or NULL */
+	char *containers_failure;      /* likewise */
 	uint64_t live;                 /* when the registry was last live; 0: never */
 	struct loop_source *reconcile; /* deferred */
 	struct loop_source *resync;
@@ -204,6 +228,7 @@ struct agent {
 	void (*on_ready)(void *user);
 	void *on_ready_user;
 	struct metrics metrics;
+	struct recent recent;
 };
 
 /* subscriptions.c: the backend becomes a user of the service, which is followed from then on. */
@@ -318,6 +343,14 @@ uint64_t snapshot_connections(const struct snapshot *snapshot, const struct list
 bool agent_is_held(const struct agent *agent);
 /* The next resync is a whole interval away. */
 void agent_arm_resync(struct agent *agent);
+
+/* recent.c: what was committed in the namespace of that name; how long after its event, in seconds.
+ */
+void recent_changes(struct agent *agent, const char *name, const struct verdicts *verdicts);
+void recent_latency(struct agent *agent, double seconds);
+/* The newest first. */
+json_t *recent_changes_json(const struct agent *agent);
+json_t *recent_latencies_json(const struct agent *agent);
 
 /* metrics.c */
 void metrics_error(struct agent *agent, const struct error *error);

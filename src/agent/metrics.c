@@ -55,8 +55,12 @@ void metrics_commit(struct agent *agent, const struct verdicts *verdicts, uint64
 		count(metrics, verdicts->endpoints[i].verdict);
 	for (size_t i = 0; i < verdicts->unavailable_count; i++)
 		count(metrics, verdicts->unavailable[i].verdict);
-	if (since)
-		observe(metrics, (double)(loop_now(agent->loop) - since) / 1e9);
+	if (since) {
+		double seconds = (double)(loop_now(agent->loop) - since) / 1e9;
+
+		observe(metrics, seconds);
+		recent_latency(agent, seconds);
+	}
 }
 
 static void put(struct text *out, const char *name, const char *type, const char *help,

@@ -147,10 +147,12 @@ static const char *complaint(struct arena *arena, const struct selection *select
 }
 
 /* The state of a used descriptor, and why, where there is more to say. */
-static const char *state_of(struct arena *arena, const struct agent *agent,
-			    const struct subscription *subscription,
+static const char *state_of(struct arena *arena, const struct backend *backend,
 			    const struct selection *selection, const char **ret_reason)
 {
+	const struct subscription *subscription = backend->subscription;
+	const struct agent *agent = backend->target->agent;
+
 	*ret_reason = NULL;
 	if (!subscription->known) {
 		*ret_reason = subscription->reason ? subscription->reason : "it is being read";
@@ -165,13 +167,12 @@ static const char *state_of(struct arena *arena, const struct agent *agent,
 						   : "the registry is out of reach";
 		return "held";
 	}
-	if (selection->endpoint_count) {
+	*ret_reason = selection_lack(arena, selection, &backend->descriptor->tags);
+	if (selection->endpoint_count == 0)
+		return "empty";
+	if (!*ret_reason)
 		*ret_reason = complaint(arena, selection);
-		return "ready";
-	}
-	*ret_reason = selection->skipped_count ? selection->skipped[0].reason
-					       : "the registry holds nothing there";
-	return "empty";
+	return "ready";
 }
 
 static json_t *used_json(const struct agent *agent, const struct snapshot *snapshot,
@@ -184,7 +185,7 @@ static json_t *used_json(const struct agent *agent, const struct snapshot *snaps
 
 	if (!arena || backend_select(arena, agent, backend, &selection) < 0)
 		selection = (struct selection){0};
-	state = state_of(arena, agent, backend->subscription, &selection, &reason);
+	state = state_of(arena, backend, &selection, &reason);
 	return json_pack("{s:s, s:s, s:o, s:s, s:s?, s:o}", "variable", descriptor->variable,
 			 "service", service_key(backend->subscription->service), "tags",
 			 tags_json(&descriptor->tags), "state", state, "reason", reason,
@@ -200,11 +201,24 @@ static const struct backend *backend_of(const struct target *target,
 	return target_backend(target, &descriptor->listen);
 }
 
+/* Whose it is; NULL of a target by hand. */
+static const char *container_of(const struct target *target, const struct descriptor *descriptor)
+{
+	const struct member *member;
+
+	TAILQ_FOREACH (member, &target->members, of_target) {
+		if (member->id == descriptor->origin.id)
+			return member->by_hand ? NULL : member->name;
+	}
+	return NULL;
+}
+
 static json_t *descriptor_json(const struct target *target, const struct snapshot *snapshot,
 			       const struct descriptor *descriptor)
 {
 	const struct backend *backend = backend_of(target, descriptor);
 	char listen[32], reason[ERROR_MESSAGE_MAX] = "";
+	const char *container;
 	json_t *object;
 
 	if (descriptor->state == DESCRIPTOR_INVALID && descriptor->column)
@@ -220,6 +234,8 @@ static json_t *descriptor_json(const struct target *target, const struct snapsho
 	if (!object)
 		return NULL;
 	json_object_set_new(object, "variable", json_string(descriptor->variable));
+	container = container_of(target, descriptor);
+	json_object_set_new(object, "container", container ? json_string(container) : json_null());
 	if (descriptor->state == DESCRIPTOR_INVALID || descriptor->state == DESCRIPTOR_IGNORED) {
 		json_object_set_new(object, "listen", json_null());
 		return object;
@@ -232,8 +248,17 @@ static json_t *descriptor_json(const struct target *target, const struct snapsho
 
 static json_t *member_json(const struct member *member)
 {
-	return json_pack("{s:s?, s:s}", "id", member->by_hand ? NULL : member->id, "name",
-			 member->name);
+	return json_pack("{s:s?, s:s, s:o}", "id", member->by_hand ? NULL : member->id, "name",
+			 member->name, "pid",
+			 member->pid > 0 ? json_integer(member->pid) : json_null());
+}
+
+/* Of a namespace that is kept: whether its rules are what they should be. */
+static const char *target_state(const struct target *target)
+{
+	if (target->failure)
+		return "failing";
+	return target->synced ? "kept" : "waiting";
 }
 
 static json_t *target_json(const struct target *target)
@@ -249,14 +274,16 @@ static json_t *target_json(const struct target *target)
 		json_array_append_new(
 			backends, descriptor_json(target, &snapshot, target->descriptors.items[i]));
 	snapshot_done(&snapshot);
-	return json_pack("{s:I, s:o, s:s?, s:o}", "netns", (json_int_t)target->inode, "containers",
-			 containers, "note", target->failure, "backends", backends);
+	return json_pack("{s:I, s:o, s:s, s:s?, s:o}", "netns", (json_int_t)target->inode,
+			 "containers", containers, "state", target_state(target), "note",
+			 target->failure, "backends", backends);
 }
 
-/* A container that is known and left alone. */
+/* A container that is known and left alone, or cannot be reached. */
 static json_t *noted_json(const struct member *member)
 {
 	const char *note = "left alone: the label dragoman.enable is false";
+	bool left_alone = member->note == MEMBER_HOST_NETWORK || member->note == MEMBER_DISABLED;
 
 	if (member->note == MEMBER_HOST_NETWORK)
 		note = "left alone: it is in the host's own network namespace";
@@ -264,8 +291,9 @@ static json_t *noted_json(const struct member *member)
 		note = "its process may be another's by now: the engine is asked again";
 	else if (member->note == MEMBER_UNREACHABLE)
 		note = member->reason ? member->reason : "its namespace cannot be reached";
-	return json_pack("{s:n, s:[o], s:s, s:[]}", "netns", "containers", member_json(member),
-			 "note", note, "backends");
+	return json_pack("{s:n, s:[o], s:s, s:s, s:[]}", "netns", "containers", member_json(member),
+			 "state", left_alone ? "left alone" : "unreachable", "note", note,
+			 "backends");
 }
 
 static json_t *namespaces_json(const struct agent *agent)
@@ -283,22 +311,36 @@ static json_t *namespaces_json(const struct agent *agent)
 	return array;
 }
 
-void agent_status(const struct agent *agent, struct text *ret)
+static json_t *registry_json(const struct agent *agent)
 {
 	struct registry_counts counts = {0};
-	char *dumped = NULL;
-	json_t *root;
 
 	registry_watch_counts(agent->watch, &counts);
-	root = json_pack("{s:s, s:{s:s, s:s, s:o}, s:{s:s}, s:b, s:o}", "version", DRAGOMAN_VERSION,
-			 "registry", "url", registry_url(agent->registry), "state",
-			 registry_state_name(registry_watch_state(agent->watch)), "revision",
-			 counts.revision ? json_integer((json_int_t)counts.revision) : json_null(),
-			 "docker", "state",
-			 agent->containers
-				 ? container_state_name(containers_state(agent->containers))
-				 : "off",
-			 "ready", agent->ready, "namespaces", namespaces_json(agent));
+	return json_pack("{s:s, s:s, s:s?, s:o}", "url", registry_url(agent->registry), "state",
+			 registry_state_name(registry_watch_state(agent->watch)), "reason",
+			 agent->registry_failure, "revision",
+			 counts.revision ? json_integer((json_int_t)counts.revision) : json_null());
+}
+
+static json_t *docker_json(const struct agent *agent)
+{
+	if (!agent->containers)
+		return json_pack("{s:s, s:n}", "state", "off", "reason");
+	return json_pack("{s:s, s:s?}", "state",
+			 container_state_name(containers_state(agent->containers)), "reason",
+			 agent->containers_failure);
+}
+
+void agent_status(const struct agent *agent, struct text *ret)
+{
+	char *dumped = NULL;
+	json_t *root = json_pack("{s:s, s:o, s:o, s:b, s:I, s:o, s:o, s:o}", "version",
+				 DRAGOMAN_VERSION, "registry", registry_json(agent), "docker",
+				 docker_json(agent), "ready", agent->ready, "commits",
+				 (json_int_t)agent->metrics.commits, "event_to_commit",
+				 recent_latencies_json(agent), "changes",
+				 recent_changes_json(agent), "namespaces", namespaces_json(agent));
+
 	if (root)
 		dumped = json_dumps(root, JSON_INDENT(2));
 	json_decref(root);

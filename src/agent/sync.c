@@ -103,6 +103,7 @@ static void tell(struct target *target, const struct sync *sync)
 		return;
 	metrics_commit(target->agent, verdicts, sync->since);
 	log_changes(target, verdicts, repair);
+	recent_changes(target->agent, target_label(target), verdicts);
 	sweeper_note(target, sync->arena, verdicts);
 	if (repair)
 		tell_repair(target);

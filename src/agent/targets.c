@@ -214,19 +214,32 @@ static void describe_faults(const struct descriptor_set *set, struct text *ret)
 
 		if (!is_faulty(descriptor) || count++ >= FAULTS_TOLD)
 			continue;
-		if (descriptor->state == DESCRIPTOR_INVALID)
-			text_printf(ret, "%s: %s: column %zu: %s\n", who, descriptor->variable,
-				    descriptor->column, descriptor->reason);
-		else
-			text_printf(ret, "%s: %s: conflict: %s\n", who, descriptor->variable,
-				    descriptor->reason);
+		text_printf(ret, "%s: %s: ", who, descriptor->variable);
+		if (descriptor->state == DESCRIPTOR_CONFLICT)
+			text_puts(ret, "conflict: ");
+		else if (descriptor->column)
+			text_printf(ret, "column %zu: ", descriptor->column);
+		text_printf(ret, "%s\n", descriptor->reason);
 	}
 	if (count > FAULTS_TOLD)
 		text_printf(ret, "and %zu more (`dragoman status` shows them)\n",
 			    count - FAULTS_TOLD);
 }
 
-/* Said once, not at each resync. */
+/* Whether it is one of the lines of text, which may be NULL. */
+static bool has_line(const char *text, const char *line, size_t length)
+{
+	while (text && *text) {
+		size_t other = strcspn(text, "\n");
+
+		if (other == length && memcmp(text, line, length) == 0)
+			return true;
+		text += other + (text[other] ? 1 : 0);
+	}
+	return false;
+}
+
+/* Each said once: not at each resync, nor when another member comes or goes. */
 static void report_faults(struct target *target)
 {
 	struct text faults = {0};
@@ -240,7 +253,8 @@ static void report_faults(struct target *target)
 	for (const char *line = faults.data; *line;) {
 		size_t length = strcspn(line, "\n");
 
-		log_error("%.*s", (int)length, line);
+		if (!has_line(target->reported, line, length))
+			log_error("%.*s", (int)length, line);
 		line += length + 1;
 	}
 	free(target->reported);

@@ -1,13 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Theory of operation: one request to the agent's socket, on a loop that lives
- * as long. That there is no agent to ask is what people run into most, and
- * libcurl tells the ways of it apart in words alone; so the socket is then
- * connected to once more, for the errno.
+ * Theory of operation: one request to the agent's socket at a time. That there
+ * is no agent to ask is what people run into most, and libcurl tells the ways
+ * of it apart in words alone; so the socket is then connected to once more, for
+ * the errno. Who asks just once waits for it on a loop that lives as long.
  */
 #include "ask.h"
 
 #include <errno.h>
+#include <grp.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -20,36 +22,15 @@
 
 enum { ANSWER_MAX = 256 * 1024 * 1024, NAME_MAX_SHOWN = 160 };
 
-struct question {
+struct agent_line {
 	struct loop *loop;
+	struct http_client *client;
 	const char *socket;
 	uint64_t timeout;
 	char name[NAME_MAX_SHOWN]; /* of the socket; printable */
-	struct text *answer;
-	struct error error;
+	agent_answer_function *function;
+	void *user;
 };
-
-static void client_freep(struct http_client **client)
-{
-	http_client_free(*client);
-}
-
-static void on_done(struct http_request *request, const struct http_answer *answer,
-		    const struct error *error, void *user)
-{
-	struct question *question = user;
-
-	(void)request;
-	if (error)
-		question->error = *error;
-	else if (answer->status != 200)
-		error_set(&question->error, -EIO, ERROR_TRANSIENT,
-			  "%s: the answer is HTTP status %ld: is this the socket of an agent?",
-			  question->name, answer->status);
-	else
-		text_add(question->answer, answer->body, answer->length);
-	loop_stop(question->loop);
-}
 
 /* 0, or -errno of connecting to the socket. */
 static int try_to_connect(const char *path)
@@ -72,10 +53,26 @@ static int try_to_connect(const char *path)
 	return 0;
 }
 
-/* Puts what helps in place of what libcurl has to say of a connection that failed. */
-static void explain(const struct question *question, struct error *error)
+/* Whose members may ask: where the group has a name that says more than root's. */
+static void explain_access(const struct agent_line *line, int code, struct error *error)
 {
-	int code = try_to_connect(question->socket);
+	const struct group *group = NULL;
+	struct stat status;
+	char name[64] = "that the socket belongs to";
+
+	if (stat(line->socket, &status) == 0 && status.st_gid != 0)
+		group = getgrgid(status.st_gid);
+	if (group)
+		text_printable(name, sizeof(name), group->gr_name, strlen(group->gr_name));
+	error_set(error, code, error_class_of(code),
+		  "%s: %s: run this as root, or as a member of the group %s", line->name,
+		  strerror(-code), name);
+}
+
+/* Puts what helps in place of what libcurl has to say of a connection that failed. */
+static void explain(const struct agent_line *line, struct error *error)
+{
+	int code = try_to_connect(line->socket);
 	const char *help = NULL;
 
 	switch (code) {
@@ -88,8 +85,8 @@ static void explain(const struct question *question, struct error *error)
 		break;
 	case -EACCES:
 	case -EPERM:
-		help = "run this as root, or as a member of the group that the socket belongs to";
-		break;
+		explain_access(line, code, error);
+		return;
 	case -ENOTSOCK:
 	case -ENAMETOOLONG:
 		help = "name the agent's socket with --socket";
@@ -97,48 +94,126 @@ static void explain(const struct question *question, struct error *error)
 	default:
 		return;
 	}
-	error_set(error, code, error_class_of(code), "%s: %s: %s", question->name, strerror(-code),
+	error_set(error, code, error_class_of(code), "%s: %s: %s", line->name, strerror(-code),
 		  help);
 }
 
-static int ask(struct question *question, struct error *error)
+static void on_done(struct http_request *request, const struct http_answer *answer,
+		    const struct error *failure, void *user)
+{
+	struct agent_line *line = user;
+	CLEANUP(text_done) struct text text = {0};
+	struct error error = {0};
+
+	(void)request;
+	if (failure)
+		error = *failure;
+	else if (answer->status != 200)
+		error_set(&error, -EIO, ERROR_TRANSIENT,
+			  "%s: the answer is HTTP status %ld: is this the socket of an agent?",
+			  line->name, answer->status);
+	else
+		text_add(&text, answer->body, answer->length);
+	if (error.code == -ECONNREFUSED)
+		explain(line, &error);
+	if (text.failed)
+		error_no_memory(&error);
+	line->function(&text, error.code ? &error : NULL, line->user);
+}
+
+int agent_line_new(struct loop *loop, const char *socket, uint64_t timeout,
+		   agent_answer_function *function, void *user, struct agent_line **ret,
+		   struct error *error)
+{
+	struct agent_line *line = calloc(1, sizeof(*line));
+	int code;
+
+	if (!line) {
+		(void)error_no_memory(error);
+		return -ENOMEM;
+	}
+	*line = (struct agent_line){.loop = loop,
+				    .socket = socket,
+				    .timeout = timeout,
+				    .function = function,
+				    .user = user};
+	text_printable(line->name, sizeof(line->name), socket, strlen(socket));
+	code = http_client_new(loop, NULL, &line->client, error);
+	if (code < 0)
+		free(line);
+	else
+		*ret = line;
+	return code;
+}
+
+int agent_line_ask(struct agent_line *line, struct error *error)
 {
 	const struct http_call call = {
-		.name = question->name,
+		.name = line->name,
 		/* Any host will do: the connection goes to the socket. */
 		.url = "http://dragoman/status",
-		.unix_socket = question->socket,
+		.unix_socket = line->socket,
 		.answer_max = ANSWER_MAX,
-		.timeout = question->timeout,
+		.timeout = line->timeout,
 		.on_done = on_done,
-		.user_data = question,
+		.user_data = line,
 	};
-	CLEANUP(loop_freep) struct loop *loop = NULL;
-	CLEANUP(client_freep) struct http_client *client = NULL;
 	struct http_request *request;
-	int code = loop_new(&loop);
 
-	if (code < 0)
-		return error_set(error, code, error_class_of(code), "loop: %s", strerror(-code));
-	question->loop = loop;
-	if ((code = http_client_new(loop, NULL, &client, error)) < 0 ||
-	    (code = http_start(client, &call, &request, error)) < 0)
-		return code;
-	code = loop_run(loop);
-	if (code < 0)
-		return error_set(error, code, error_class_of(code), "loop: %s", strerror(-code));
-	*error = question->error;
-	if (error->code == -ECONNREFUSED)
-		explain(question, error);
-	return error->code;
+	return http_start(line->client, &call, &request, error);
+}
+
+void agent_line_free(struct agent_line *line)
+{
+	if (!line)
+		return;
+	http_client_free(line->client);
+	free(line);
+}
+
+static void line_freep(struct agent_line **line)
+{
+	agent_line_free(*line);
+}
+
+/* One question, waited for. */
+struct question {
+	struct loop *loop;
+	struct text *answer;
+	struct error error;
+};
+
+static void on_answer(const struct text *answer, const struct error *error, void *user)
+{
+	struct question *question = user;
+
+	if (error)
+		question->error = *error;
+	else
+		text_add(question->answer, answer->data ? answer->data : "", answer->length);
+	loop_stop(question->loop);
 }
 
 int agent_ask(const char *socket, uint64_t timeout, struct text *ret, struct error *error)
 {
-	struct question question = {.socket = socket, .timeout = timeout, .answer = ret};
+	CLEANUP(loop_freep) struct loop *loop = NULL;
+	CLEANUP(line_freep) struct agent_line *line = NULL;
+	struct question question = {.answer = ret};
+	int code = loop_new(&loop);
 
-	text_printable(question.name, sizeof(question.name), socket, strlen(socket));
-	if (ask(&question, error) < 0)
-		return error->code;
-	return ret->failed ? error_no_memory(error) : 0;
+	if (code < 0)
+		return error_set(error, code, error_class_of(code), "loop: %s", strerror(-code));
+	question.loop = loop;
+	if ((code = agent_line_new(loop, socket, timeout, on_answer, &question, &line, error)) <
+		    0 ||
+	    (code = agent_line_ask(line, error)) < 0)
+		return code;
+	code = loop_run(loop);
+	if (code < 0)
+		return error_set(error, code, error_class_of(code), "loop: %s", strerror(-code));
+	if (question.error.code)
+		*error = question.error;
+	else if (ret->failed)
+		error_no_memory(error);
+	return question.error.code ? question.error.code : (ret->failed ? -ENOMEM : 0);
 }

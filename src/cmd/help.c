@@ -27,6 +27,8 @@ static const char *section_title(const struct command *command, enum option_sect
 {
 	if (section == SECTION_TARGET && command->has_targets)
 		return "Targets, any number of --netns and --pid";
+	if (section == SECTION_TARGET && !command->has_target && !command->may_have_target)
+		return "Which namespace";
 	return section_titles[section];
 }
 
@@ -156,6 +158,8 @@ static const char *target_usage(const struct command *command)
 {
 	if (command->has_targets)
 		return "[TARGET...] ";
+	if (command->may_have_target)
+		return "[TARGET] ";
 	return command->has_target ? "TARGET " : "";
 }
 
@@ -188,6 +192,7 @@ static const char program_examples[] =
 	"dragoman reconcile --netns web --env-file web.env\n"
 	"dragoman reconcile --pid 4711 --registry etcd://10.0.0.5:2379,10.0.0.6:2379\n"
 	"dragoman reconcile --container web\n"
+	"dragoman explain --container web 6379\n"
 	"dragoman flush --netns web";
 
 static void add_command_line(struct text *out, const char *name, const char *summary)

@@ -18,11 +18,12 @@
 #include "dragoman/base/loop.h"
 #include "dragoman/base/text.h"
 #include "dragoman/registry/registry.h"
+#include "hint.h"
 
 /* A tenth of the time that is left is kept for the kernel's part, a second at most. */
 enum { RESERVE_DIVISOR = 10, RESERVE_MAX = 1000 * 1000 * 1000 };
 
-enum { UNUSABLE_TOLD = 10 };
+enum { UNUSABLE_TOLD = 10, HINTS_MAX = 3 };
 
 struct reading {
 	struct arena *arena;
@@ -245,28 +246,11 @@ void lookup_report(const struct lookup *lookup, struct report *report)
 	}
 }
 
-static bool has_shares(const struct ruleset_service *service)
-{
-	return service->share_count[FAMILY_IPV4] || service->share_count[FAMILY_IPV6];
-}
-
 /* A service that comes out empty may be meant so; it may also be a spelling mistake. */
-static void warn_of_empty(const struct wanted *wanted)
+static void warn_of_empty(const struct wanted *wanted, const char *why, const char *hint)
 {
-	const struct selection *selection = &wanted->selection;
-	const char *variable = wanted->descriptor->variable;
-
-	if (selection->endpoint_count)
-		log_warn("%s: %s: no endpoint takes connections, the weight of all is 0", variable,
-			 wanted->key);
-	else if (selection->skipped_count)
-		log_warn("%s: %s: no endpoint, all documents were skipped: %zu, the first one %s: "
-			 "%s",
-			 variable, wanted->key, selection->skipped_count, selection->skipped[0].key,
-			 selection->skipped[0].reason);
-	else
-		log_warn("%s: %s: no endpoint, the registry holds nothing there", variable,
-			 wanted->key);
+	log_warn("%s: %s: no endpoint, %s%s%s", wanted->descriptor->variable, wanted->key, why,
+		 hint ? "; " : "", hint ? hint : "");
 }
 
 /* Said once of a service, however many descriptors want it, and of UNUSABLE_TOLD of them at most.
@@ -299,6 +283,26 @@ static void warn_of_documents(const struct lookup *lookup)
 		log_warn("there may be more services with such documents: see resolve");
 }
 
+void lookup_warn(struct arena *arena, const struct options *options,
+		 const struct deadline *deadline, const struct lookup *lookup)
+{
+	size_t hints = 0;
+
+	warn_of_documents(lookup);
+	for (size_t i = 0; i < lookup->count; i++) {
+		const struct wanted *wanted = &lookup->wanted[i];
+		const char *why = wanted->failure ? NULL
+						  : selection_lack(arena, &wanted->selection,
+								   &wanted->descriptor->tags);
+
+		if (!why)
+			continue;
+		warn_of_empty(wanted, why,
+			      hints++ < HINTS_MAX ? lookup_hint(arena, options, deadline, wanted)
+						  : NULL);
+	}
+}
+
 static int fill_service(struct arena *arena, const struct options *options,
 			const struct wanted *wanted, struct ruleset_service *ret)
 {
@@ -316,8 +320,6 @@ static int fill_service(struct arena *arena, const struct options *options,
 	/* A weight of 0 is somebody's word, not a registry that came up empty. */
 	if (wanted->selection.endpoint_count == 0 && options->hold_when_empty)
 		ret->mode = RULESET_HOLD;
-	if (!has_shares(ret))
-		warn_of_empty(wanted);
 	return 0;
 }
 
@@ -331,7 +333,6 @@ static int compare_services(const void *a, const void *b)
 int lookup_ruleset(struct arena *arena, const struct options *options, const struct lookup *lookup,
 		   struct ruleset *ret)
 {
-	warn_of_documents(lookup);
 	*ret = (struct ruleset){.balance = options->balance, .count = lookup->count};
 	ret->services = arena_array(arena, lookup->count ? lookup->count : 1,
 				    sizeof(*ret->services));

@@ -48,9 +48,14 @@ int lookup_run(struct arena *arena, const struct options *options, const struct 
 void lookup_report(const struct lookup *lookup, struct report *report);
 
 /*
- * The ruleset that the answers come to: a failed read keeps what stands.
- * Warns of services that have no endpoint. Returns 0 or -ENOMEM.
+ * Warns of documents that cannot be used, and of services that have no
+ * endpoint, with hint.h's hint for a few of them: that asks the registry once
+ * more, so whatever is urgent comes first.
  */
+void lookup_warn(struct arena *arena, const struct options *options,
+		 const struct deadline *deadline, const struct lookup *lookup);
+
+/* The ruleset that the answers come to: a failed read keeps what stands. Returns 0 or -ENOMEM. */
 int lookup_ruleset(struct arena *arena, const struct options *options, const struct lookup *lookup,
 		   struct ruleset *ret);
 

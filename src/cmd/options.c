@@ -174,12 +174,15 @@ static int check_whole(struct parser *parser)
 	const struct options *options = parser->options;
 	int targets = (options->netns != NULL) + (options->pid != 0) + (options->container != NULL);
 
-	if (command->has_target && targets > 1)
+	if ((command->has_target || command->may_have_target) && targets > 1)
 		return error_set(parser->error, -EINVAL, ERROR_INVALID,
 				 "--netns, --pid, --container: one target is enough");
 	if (command->has_target && targets == 0)
 		return error_set(parser->error, -EINVAL, ERROR_INVALID,
 				 "no target: one of --netns, --pid and --container is needed");
+	if (options->watch && options->json)
+		return error_set(parser->error, -EINVAL, ERROR_INVALID,
+				 "--watch, --json: one of them is enough (--json is one document)");
 	if (command->argument && !options->argument)
 		return error_set(parser->error, -EINVAL, ERROR_INVALID, "no %s was given",
 				 command->argument);

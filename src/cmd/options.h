@@ -76,6 +76,8 @@ struct options {
 	bool flush_on_exit;
 	bool no_seccomp;
 	bool json;
+	bool watch;
+	bool probe;
 	const char *socket;  /* the agent's */
 	const char *metrics; /* ADDR:PORT, or NULL */
 	uint64_t resync;     /* nanoseconds */

@@ -107,6 +107,9 @@ static int set_backend(struct options *options, const struct option *option, con
 		return refuse(error, value, "has no '=': NAME=DESCRIPTOR is wanted");
 	if (equals == value)
 		return refuse(error, value, "has no name before the '='");
+	if (*value == '"' || *value == '\'')
+		return refuse(error, value,
+			      "begins with a quote: one pair, for the shell, is enough");
 	if (array_reserve(&options->backends, &options->backend_capacity, options->backend_count, 1,
 			  sizeof(*options->backends)) < 0)
 		return error_no_memory(error);
@@ -305,10 +308,11 @@ static int set_log_level(struct options *options, const struct option *option, c
 
 enum {
 	SYNC = COMMAND_RECONCILE | COMMAND_PLAN,
-	ONE_TARGET = SYNC | COMMAND_FLUSH,
+	ONE_TARGET = SYNC | COMMAND_FLUSH | COMMAND_EXPLAIN,
 	FOLLOWING = SYNC | COMMAND_RUN,
+	DESCRIBED = FOLLOWING | COMMAND_EXPLAIN,
 	TARGETED = ONE_TARGET | COMMAND_RUN,
-	READING = FOLLOWING | COMMAND_RESOLVE,
+	READING = DESCRIBED | COMMAND_RESOLVE,
 	EVERY = TARGETED | COMMAND_RESOLVE | COMMAND_STATUS,
 };
 
@@ -333,10 +337,11 @@ static const struct option table[] = {
 	{
 		.name = "container",
 		.argument = "NAME|ID",
-		.commands = ONE_TARGET,
+		.commands = ONE_TARGET | COMMAND_STATUS,
 		.section = SECTION_TARGET,
 		.help = "The namespace of that Docker container, and the descriptors of every "
-			"running container in it.",
+			"running container in it. To status, a namespace given by hand is one by "
+			"its name.",
 		.set = set_container,
 		FIELD(container),
 	},
@@ -372,7 +377,7 @@ static const struct option table[] = {
 		.name = "backend",
 		.letter = 'b',
 		.argument = "NAME=DESCRIPTOR",
-		.commands = FOLLOWING,
+		.commands = DESCRIBED,
 		.section = SECTION_DESCRIPTORS,
 		.help = "A descriptor, instead of the target's own. NAME may be written with or "
 			"without the prefix. May be given again.",
@@ -381,7 +386,7 @@ static const struct option table[] = {
 	{
 		.name = "env-file",
 		.argument = "FILE",
-		.commands = FOLLOWING,
+		.commands = DESCRIBED,
 		.section = SECTION_DESCRIPTORS,
 		.help = "Descriptors from lines NAME=DESCRIPTOR, instead of the target's own. May "
 			"be given again, and beside -b.",
@@ -392,7 +397,7 @@ static const struct option table[] = {
 		.argument = "PREFIX",
 		.variable = "DRAGOMAN_ENV_PREFIX",
 		.fallback = "BACKEND_",
-		.commands = FOLLOWING,
+		.commands = DESCRIBED,
 		.section = SECTION_DESCRIPTORS,
 		.help = "What the names of descriptor variables begin with.",
 		.set = set_env_prefix,
@@ -576,7 +581,8 @@ static const struct option table[] = {
 		.argument = "PATH",
 		.variable = "DRAGOMAN_SOCKET",
 		.fallback = "/run/dragoman/dragoman.sock",
-		.commands = COMMAND_RUN | COMMAND_STATUS | COMMAND_RECONCILE | COMMAND_FLUSH,
+		.commands = COMMAND_RUN | COMMAND_STATUS | COMMAND_RECONCILE | COMMAND_FLUSH |
+			    COMMAND_EXPLAIN,
 		.section = SECTION_AGENT,
 		.help = "The Unix socket on which the agent of this host answers.",
 		.set = set_socket,
@@ -599,6 +605,23 @@ static const struct option table[] = {
 			"and for debuggers.",
 		.set = set_flag,
 		FIELD(no_seccomp),
+	},
+	{
+		.name = "probe",
+		.commands = COMMAND_EXPLAIN,
+		.section = SECTION_GENERAL,
+		.help = "Try it: a TCP connection to each endpoint, and one through localhost.",
+		.set = set_flag,
+		FIELD(probe),
+	},
+	{
+		.name = "watch",
+		.letter = 'w',
+		.commands = COMMAND_STATUS,
+		.section = SECTION_GENERAL,
+		.help = "Show it again each second; q ends it.",
+		.set = set_flag,
+		FIELD(watch),
 	},
 	{
 		.name = "json",

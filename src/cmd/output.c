@@ -139,13 +139,13 @@ void resolution_print_text(struct text *out, const struct resolution *resolution
 		print_tags(out, resolution->tags);
 		text_puts(out, "]");
 	}
-	text_printf(out, " for %" PRIu16 "/%s: %zu endpoint%s, %zu skipped%s\n",
+	text_printf(out, " for %" PRIu16 "/%s: %zu endpoint%s, %zu skipped\n",
 		    resolution->listen->port, protocol_name(resolution->listen->protocol),
 		    selection->endpoint_count, selection->endpoint_count == 1 ? "" : "s",
-		    selection->skipped_count,
-		    selection->endpoint_count + selection->skipped_count
-			    ? ""
-			    : ": the registry holds nothing there");
+		    selection->skipped_count);
+	if (resolution->lack)
+		text_printf(out, "no endpoint: %s%s%s\n", resolution->lack,
+			    resolution->hint ? "; " : "", resolution->hint ? resolution->hint : "");
 }
 
 bool output_wants_colour(int fd)

@@ -34,6 +34,8 @@ struct resolution {
 	const struct tags *tags;
 	const struct listen *listen;
 	const struct selection *selection; /* NULL: not known */
+	const char *lack; /* why there is no endpoint that takes connections; or NULL */
+	const char *hint; /* what may have been meant; or NULL */
 };
 
 /* Add to out; a lack of memory is latched there. */

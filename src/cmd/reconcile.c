@@ -44,11 +44,11 @@ static void report_descriptor(const struct descriptor *descriptor, struct report
 }
 
 /* From the target to the ruleset. Returns whether there is one; if not, it was reported why. */
-static bool find_desired(struct job *job, struct arena *arena, struct ruleset *ret)
+static bool find_desired(struct job *job, struct arena *arena, struct lookup *lookup,
+			 struct ruleset *ret)
 {
 	struct descriptor_set set = {.arena = arena, .root = job->options->root};
 	struct error error = {0};
-	struct lookup lookup;
 
 	if (!job_open(job))
 		return false;
@@ -58,14 +58,14 @@ static bool find_desired(struct job *job, struct arena *arena, struct ruleset *r
 	}
 	for (size_t i = 0; i < set.count; i++)
 		report_descriptor(set.items[i], &job->report);
-	if (lookup_run(arena, job->options, &job->deadline, &set, &lookup, &error) < 0) {
+	if (lookup_run(arena, job->options, &job->deadline, &set, lookup, &error) < 0) {
 		report_error(&job->report, &error);
 		return false;
 	}
-	lookup_report(&lookup, &job->report);
-	if (lookup.count && lookup.failed == lookup.count)
+	lookup_report(lookup, &job->report);
+	if (lookup->count && lookup->failed == lookup->count)
 		return false;
-	if (lookup_ruleset(arena, job->options, &lookup, ret) < 0) {
+	if (lookup_ruleset(arena, job->options, lookup, ret) < 0) {
 		error_no_memory(&error);
 		report_error(&job->report, &error);
 		return false;
@@ -77,6 +77,7 @@ static enum status run_sync(const struct options *options, bool only_plan)
 {
 	CLEANUP(arena_freep) struct arena *arena = arena_new();
 	CLEANUP(job_done) struct job job;
+	struct lookup lookup = {0};
 	struct ruleset desired;
 	struct error error = {0};
 	enum status status;
@@ -87,8 +88,9 @@ static enum status run_sync(const struct options *options, bool only_plan)
 	if (!arena) {
 		error_no_memory(&error);
 		report_error(&job.report, &error);
-	} else if (find_desired(&job, arena, &desired)) {
+	} else if (find_desired(&job, arena, &lookup, &desired)) {
 		job_sync(&job, &desired, only_plan);
+		lookup_warn(arena, options, &job.deadline, &lookup);
 	}
 	status = job_finish(&job);
 	if (status == STATUS_DONE && only_plan && job.outcome.change_count)

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "by_hand.h"
+#include "hint.h"
 #include "lookup.h"
 #include "output.h"
 
@@ -45,6 +47,18 @@ static void report_invalid(struct query *query)
 		report_add(&query->report, NULL, "%s: %s", quoted, descriptor->reason);
 }
 
+static void take(struct query *query, const struct wanted *wanted)
+{
+	struct resolution *resolution = &query->resolution;
+
+	resolution->selection = &wanted->selection;
+	resolution->lack = selection_lack(query->arena, &wanted->selection,
+					  &query->descriptor.tags);
+	if (resolution->lack)
+		resolution->hint = lookup_hint(query->arena, query->options, &query->deadline,
+					       wanted);
+}
+
 static int look_up(struct query *query, struct error *error)
 {
 	struct descriptor *items[] = {&query->descriptor};
@@ -65,7 +79,7 @@ static int look_up(struct query *query, struct error *error)
 		return error_set(error, -EIO, ERROR_TRANSIENT, "%s: %s", wanted->key,
 				 wanted->failure);
 	if (code == 0)
-		query->resolution.selection = &wanted->selection;
+		take(query, wanted);
 	return code;
 }
 
@@ -76,6 +90,7 @@ static int ask(struct query *query, struct error *error)
 	if (!query->arena || descriptor_parse(query->arena, argument, strlen(argument),
 					      !query->options->root, &query->descriptor) < 0)
 		return error_no_memory(error);
+	descriptor_by_hand(&query->descriptor, argument);
 	if (query->descriptor.state != DESCRIPTOR_USED) {
 		report_invalid(query);
 		return 0;

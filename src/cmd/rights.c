@@ -77,6 +77,9 @@ unsigned rights_needed(const struct command *command, const struct options *opti
 		break;
 	case COMMAND_PLAN:
 		break;
+	case COMMAND_EXPLAIN:
+		needed |= PRIVILEGE_CONNECT;
+		break;
 	}
 	if (reads_files(options) || reads_environ(command, options))
 		needed |= PRIVILEGE_READ;

@@ -88,15 +88,19 @@ static int take_lock(struct running *running, struct error *error)
 	make_directory(path);
 	running->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (running->lock_fd < 0)
-		return error_set(error, -errno, error_class_of(errno), "%s: %s", printable,
-				 strerror(errno));
+		return error_set(error, -errno, error_class_of(errno), "%s: %s%s", printable,
+				 strerror(errno),
+				 errno == ENOENT ? " (make the socket's folder, or name another "
+						   "socket with --socket)"
+						 : "");
 	if (flock(running->lock_fd, LOCK_EX | LOCK_NB) == 0)
 		return 0;
 	if (errno != EWOULDBLOCK)
 		return error_set(error, -errno, error_class_of(errno), "%s: %s", printable,
 				 strerror(errno));
 	return error_set(error, -EBUSY, ERROR_INVALID,
-			 "another agent runs on this host: it holds %s (see dragoman status)",
+			 "another agent runs on this host: it holds %s (dragoman status shows what "
+			 "it does; end it first)",
 			 printable);
 }
 

@@ -1,459 +1,582 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Theory of operation: each line is put together as a text of its own, out of
- * pieces that are printable by then, and goes out through put_line(), which
- * breaks it where it would be wider than a terminal. The document is the
- * agent's, maybe of another version than this program: jansson's getters
- * answer NULL, or nothing, for whatever is not there or is something else, and
- * every function here takes that.
+ * pieces that are printable by then, and goes out through page_line(), which
+ * breaks it where it would be wider than the page.
+ *
+ *     web, sidecar (namespace 4026532281)
+ *       empty     53/udp    /services/dns
+ *                  BACKEND_DNS: the registry holds nothing there
+ *       ready     6379/tcp  /services/redis.master[prod]
+ *                  10.0.0.2:49161  weight 1  17 conns   94%  #########
+ *
+ * A wide page has the variable and the reason on a backend's first line, and
+ * more room for bars.
  */
 #include "status_text.h"
 
 #include <errno.h>
-#include <jansson.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "dragoman/base/json.h"
 #include "dragoman/base/memory.h"
+#include "status_json.h"
 
-enum { WIDTH = 80, STATE_WIDTH = 9, LISTEN_WIDTH_MAX = 24, ADDRESS_WIDTH_MAX = 48 };
-enum { INDENT = 2, BACKEND_INDENT = INDENT + STATE_WIDTH, ID_SHOWN = 12 };
+enum { WIDE = 120, STATE_WIDTH = 9, LISTEN_WIDTH_MAX = 24, ADDRESS_WIDTH_MAX = 48 };
+enum { INDENT = 2, BACKEND_INDENT = INDENT + STATE_WIDTH, SERVICE_WIDTH_MAX = 48 };
+enum { ENDPOINT_INDENT = BACKEND_INDENT + INDENT };
+enum { BAR_MIN = 4, BAR_DIVISOR = 5 }; /* columns; part of the page, at most */
 
-/* The order in which backends are shown. */
-enum rank { RANK_PROBLEM, RANK_FINE, RANK_IGNORED };
-enum { RANK_COUNT = RANK_IGNORED + 1 };
-
-static const struct {
-	const char *name;
-	enum rank rank;
-	const char *colour;
-} states[] = {
-	{"ready", RANK_FINE, "\033[32m"},     {"empty", RANK_PROBLEM, "\033[31m"},
-	{"held", RANK_PROBLEM, "\033[33m"},   {"invalid", RANK_PROBLEM, "\033[31m"},
-	{"ignored", RANK_IGNORED, "\033[2m"}, {"conflict", RANK_PROBLEM, "\033[31m"},
+/* What a table is made of. */
+struct table {
+	struct text *out;
+	const struct page *page;
+	const json_t *root;
+	const json_t *before; /* or NULL */
+	double seconds;       /* since then */
 };
 
-struct counts {
-	size_t namespaces, backends, problems;
-};
-
-/* Characters, of text that is UTF-8. */
-static size_t width_of(const char *data, size_t length)
+static struct table table_of(struct text *out, const struct status_document *status,
+			     const struct status_before *before, const struct page *page)
 {
-	size_t width = 0;
+	struct table table = {.out = out, .page = page, .root = status->root};
 
-	for (size_t i = 0; i < length; i++)
-		width += ((unsigned char)data[i] & 0xc0) != 0x80;
-	return width;
-}
-
-/* Bytes of the first `width` characters. */
-static size_t length_of_width(const char *data, size_t length, size_t width)
-{
-	size_t i = 0;
-
-	while (i < length && (width > 0 || ((unsigned char)data[i] & 0xc0) == 0x80)) {
-		width -= ((unsigned char)data[i] & 0xc0) != 0x80;
-		i++;
+	if (before && before->status) {
+		table.before = before->status->root;
+		table.seconds = before->seconds;
 	}
-	return i;
-}
-
-static void put_spaces(struct text *out, size_t count)
-{
-	text_printf(out, "%*s", (int)count, "");
-}
-
-static void put_break(struct text *out, size_t *column, size_t indent)
-{
-	text_puts(out, "\n");
-	put_spaces(out, indent);
-	*column = indent;
-}
-
-/* A word that is broken only where no line could hold it. */
-static void put_word(struct text *out, size_t *column, size_t indent, const char *word,
-		     size_t length)
-{
-	size_t piece;
-
-	while ((piece = length_of_width(word, length, WIDTH - *column)) < length) {
-		text_add(out, word, piece);
-		put_break(out, column, indent);
-		word += piece;
-		length -= piece;
-	}
-	text_add(out, word, length);
-	*column += width_of(word, length);
-}
-
-/* Ends the line that stands at `column` with `text`; its further lines are indented. */
-static void put_rest(struct text *out, size_t column, size_t indent, const char *text)
-{
-	while (*text) {
-		size_t blanks = strspn(text, " "), length = strcspn(text + blanks, " ");
-		const char *word = text + blanks;
-
-		text = word + length;
-		if (length == 0)
-			break;
-		if (column > 0 && column + blanks + width_of(word, length) > WIDTH) {
-			put_break(out, &column, indent);
-		} else {
-			put_spaces(out, blanks);
-			column += blanks;
-		}
-		put_word(out, &column, indent, word, length);
-	}
-	text_puts(out, "\n");
-}
-
-static void put_line(struct text *out, size_t indent, const struct text *line)
-{
-	if (line->failed)
-		out->failed = true;
-	else
-		put_rest(out, 0, indent, line->data ? line->data : "");
-}
-
-static bool has_text(const json_t *value)
-{
-	return json_is_integer(value) || json_string_length(value) > 0;
-}
-
-/* A string, made printable, or an integer; nothing of anything else. */
-static void add_value(struct text *line, const json_t *value)
-{
-	if (json_is_integer(value))
-		text_printf(line, "%" JSON_INTEGER_FORMAT, json_integer_value(value));
-	else if (json_is_string(value))
-		text_add_printable(line, json_string_value(value), json_string_length(value));
-}
-
-static void pad(struct text *line, size_t width)
-{
-	size_t have = line->data ? width_of(line->data, line->length) : 0;
-
-	if (have < width)
-		put_spaces(line, width - have);
+	return table;
 }
 
 /* "BACKEND_X: reason", what there is of it. */
 static void add_pair(struct text *line, const json_t *first, const char *between,
 		     const json_t *second)
 {
-	add_value(line, first);
-	if (has_text(first) && has_text(second))
+	json_add_text(line, first);
+	if (json_has_text(first) && json_has_text(second))
 		text_puts(line, between);
-	add_value(line, second);
+	json_add_text(line, second);
 }
 
-static size_t state_index(const json_t *backend)
+static void add_count(struct text *line, size_t count, const char *what)
 {
-	const char *state = json_string_value(json_object_get(backend, "state"));
-	size_t i = 0;
-
-	while (i < ARRAY_SIZE(states) && !(state && strcmp(states[i].name, state) == 0))
-		i++;
-	return i;
+	text_printf(line, "%zu %s%s", count, what, count == 1 ? "" : "s");
 }
 
-/* A state that we do not know is worth to be looked at. */
-static enum rank rank_of(const json_t *backend)
+/* --- The head --------------------------------------------------------------------- */
+
+/* A line that begins with what it is about, or nothing where it has nothing to say. */
+static void put_titled(const struct table *table, const char *title, const struct text *line)
 {
-	size_t i = state_index(backend);
-
-	return i < ARRAY_SIZE(states) ? states[i].rank : RANK_PROBLEM;
-}
-
-static bool has_problem(const json_t *namespace)
-{
-	const json_t *backends = json_object_get(namespace, "backends"), *backend;
-	size_t i;
-
-	json_array_foreach(backends, i, backend)
-	{
-		if (rank_of(backend) == RANK_PROBLEM)
-			return true;
+	if (line->failed || line->length == 0) {
+		table->out->failed |= line->failed;
+		return;
 	}
-	return false;
+	text_printf(table->out, "%-9s", title);
+	page_rest(table->page, table->out, 9, INDENT, line->data);
 }
 
-static struct counts count(const json_t *namespaces)
+/* Why it is lost, where it is. */
+static void add_reason(struct text *line, const json_t *source)
 {
-	struct counts counts = {.namespaces = json_array_size(namespaces)};
-	const json_t *namespace, *backend;
-	size_t i, j;
+	const json_t *reason = json_object_get(source, "reason");
 
-	json_array_foreach(namespaces, i, namespace)
-	{
-		const json_t *backends = json_object_get(namespace, "backends");
-
-		counts.backends += json_array_size(backends);
-		json_array_foreach(backends, j, backend)
-			counts.problems += rank_of(backend) == RANK_PROBLEM;
-	}
-	return counts;
+	if (!json_has_text(reason))
+		return;
+	text_puts(line, ": ");
+	json_add_text(line, reason);
 }
 
-static void print_registry(struct text *out, const json_t *registry)
+static void print_registry(const struct table *table)
 {
+	const json_t *registry = json_object_get(table->root, "registry");
 	const json_t *revision = json_object_get(registry, "revision");
 	CLEANUP(text_done) struct text line = {0};
 
 	add_pair(&line, json_object_get(registry, "url"), ": ", json_object_get(registry, "state"));
-	if (has_text(revision)) {
+	if (json_has_text(revision)) {
 		text_puts(&line, line.length ? ", revision " : "revision ");
-		add_value(&line, revision);
+		json_add_text(&line, revision);
 	}
-	if (line.failed || line.length == 0) {
-		out->failed |= line.failed;
-		return;
-	}
-	text_puts(out, "registry ");
-	put_rest(out, strlen("registry "), INDENT, line.data);
+	add_reason(&line, registry);
+	put_titled(table, "registry", &line);
 }
 
-static void print_head(struct text *out, const json_t *document, const struct counts *counts)
+static void print_docker(const struct table *table)
 {
-	const json_t *docker = json_object_get(json_object_get(document, "docker"), "state");
-	CLEANUP(text_done) struct text version = {0}, line = {0};
+	CLEANUP(text_done) struct text line = {0};
+
+	json_add_text(&line, json_object_get(json_object_get(table->root, "docker"), "state"));
+	add_reason(&line, json_object_get(table->root, "docker"));
+	put_titled(table, "docker", &line);
+}
+
+static double milliseconds(const json_t *latency, const char *which)
+{
+	return json_number_value(json_object_get(latency, which)) * 1e3;
+}
+
+static void print_commits(const struct table *table)
+{
+	const json_t *commits = json_object_get(table->root, "commits");
+	const json_t *latency = json_object_get(table->root, "event_to_commit");
+	CLEANUP(text_done) struct text line = {0};
+
+	if (json_is_integer(commits))
+		text_printf(&line, "%" JSON_INTEGER_FORMAT, json_integer_value(commits));
+	if (line.length && json_is_number(json_object_get(latency, "last")))
+		text_printf(&line, ", event to commit %.3g ms (p50 %.3g ms, p99 %.3g ms)",
+			    milliseconds(latency, "last"), milliseconds(latency, "p50"),
+			    milliseconds(latency, "p99"));
+	put_titled(table, "commits", &line);
+}
+
+/* How many a second since `before`; -1 where it is not known. */
+static double rate(const struct table *table, double now, double before)
+{
+	if (!table->before || table->seconds <= 0 || now < 0 || before < 0)
+		return -1;
+	/* Rules that were made anew count anew. */
+	return (now < before ? now : now - before) / table->seconds;
+}
+
+static void add_rate(struct text *line, double connections)
+{
+	text_printf(line, connections < 100 ? "%.1f" : "%.0f", connections);
+}
+
+void status_print_summary(struct text *line, const struct status_document *status,
+			  const struct status_before *before)
+{
+	const struct table table = table_of(line, status, before, NULL);
+	struct status_counts counts = status_count(table.root);
+	double gained = table.before ? status_gained(table.root, table.before) : -1;
+
+	add_count(line, counts.namespaces, "namespace");
+	text_puts(line, ", ");
+	add_count(line, counts.backends, "backend");
+	text_puts(line, ", ");
+	add_count(line, counts.problems, "problem");
+	if (gained < 0 || table.seconds <= 0)
+		return;
+	text_puts(line, ", ");
+	add_rate(line, gained / table.seconds);
+	text_puts(line, " connections/s");
+}
+
+void status_print_head(struct text *out, const struct status_document *status,
+		       const struct status_before *before, const struct page *page)
+{
+	const struct table table = table_of(out, status, before, page);
+	CLEANUP(text_done) struct text version = {0}, summary = {0};
 
 	text_puts(&version, "dragoman ");
-	add_value(&version, json_object_get(document, "version"));
-	put_line(out, INDENT, &version);
-	print_registry(out, json_object_get(document, "registry"));
-	if (has_text(docker)) {
-		text_puts(&line, "docker   ");
-		add_value(&line, docker);
-		put_line(out, INDENT, &line);
-	}
-	text_printf(out, "%zu namespace%s, %zu backend%s, %zu problem%s\n", counts->namespaces,
-		    counts->namespaces == 1 ? "" : "s", counts->backends,
-		    counts->backends == 1 ? "" : "s", counts->problems,
-		    counts->problems == 1 ? "" : "s");
+	json_add_text(&version, json_object_get(table.root, "version"));
+	if (json_is_false(json_object_get(table.root, "ready")))
+		text_puts(&version, ", not ready: the first full round is not done");
+	page_line(page, out, INDENT, &version, PAGE_PLAIN);
+	print_registry(&table);
+	print_docker(&table);
+	print_commits(&table);
+	status_print_summary(&summary, status, before);
+	page_line(page, out, INDENT, &summary, PAGE_PLAIN);
 }
 
-static void add_address(struct text *line, const json_t *endpoint)
+/* --- Endpoints -------------------------------------------------------------------- */
+
+/* The columns of one backend's endpoints, so that they stand below each other. */
+struct columns {
+	size_t address, weight, connections, rate;
+	double sum; /* of connections */
+};
+
+static void widen(size_t *column, const struct text *text)
 {
-	const json_t *address = json_object_get(endpoint, "address");
-	const char *text = json_string_value(address);
-	bool ipv6 = text && strchr(text, ':');
+	size_t width = text->data ? page_columns(text->data, text->length) : 0;
 
-	text_puts(line, ipv6 ? "[" : "");
-	add_value(line, address);
-	text_puts(line, ipv6 ? "]:" : ":");
-	add_value(line, json_object_get(endpoint, "port"));
+	*column = width > *column ? width : *column;
 }
 
-static size_t address_width(const json_t *endpoints)
-{
-	const json_t *endpoint;
-	size_t i, widest = 0;
-
-	json_array_foreach(endpoints, i, endpoint)
-	{
-		CLEANUP(text_done) struct text text = {0};
-		size_t width;
-
-		add_address(&text, endpoint);
-		width = text.failed ? 0 : width_of(text.data, text.length);
-		if (width > widest)
-			widest = width < ADDRESS_WIDTH_MAX ? width : ADDRESS_WIDTH_MAX;
-	}
-	return widest;
-}
-
-static void print_endpoint(struct text *out, const json_t *endpoint, size_t width)
+static void add_weight(struct text *text, const json_t *endpoint)
 {
 	const json_t *weight = json_object_get(endpoint, "weight");
-	const json_t *connections = json_object_get(endpoint, "connections");
-	CLEANUP(text_done) struct text line = {0};
 
-	put_spaces(&line, BACKEND_INDENT + INDENT);
-	add_address(&line, endpoint);
-	pad(&line, BACKEND_INDENT + INDENT + width);
 	if (json_is_integer(weight))
-		text_printf(&line, "  weight %-3" JSON_INTEGER_FORMAT, json_integer_value(weight));
+		text_printf(text, "weight %" JSON_INTEGER_FORMAT, json_integer_value(weight));
+}
+
+static void add_connections(struct text *text, const json_t *endpoint)
+{
+	const json_t *connections = json_object_get(endpoint, "connections");
+
 	if (json_is_integer(connections))
-		text_printf(&line, "  %" JSON_INTEGER_FORMAT " connection%s",
-			    json_integer_value(connections),
-			    json_integer_value(connections) == 1 ? "" : "s");
-	put_line(out, BACKEND_INDENT + INDENT + INDENT, &line);
+		text_printf(text, "%" JSON_INTEGER_FORMAT, json_integer_value(connections));
 }
 
-/* "/services/redis.master[prod,stats]" */
-static void add_service(struct text *line, const json_t *backend)
+static void add_endpoint_rate(struct text *text, const struct table *table, const json_t *endpoint,
+			      const json_t *before)
 {
-	const json_t *tags = json_object_get(backend, "tags"), *tag;
-	size_t i;
+	double speed = rate(table, endpoint_connections(endpoint),
+			    before ? endpoint_connections(before) : 0);
 
-	add_value(line, json_object_get(backend, "service"));
-	json_array_foreach(tags, i, tag)
-	{
-		text_puts(line, i ? "," : "[");
-		add_value(line, tag);
-	}
-	if (json_array_size(tags) > 0)
-		text_puts(line, "]");
-}
-
-/* The line of a backend begins with its state, which alone may have a colour. */
-static void print_first_line(struct text *out, const json_t *backend, size_t listen_width,
-			     bool colour)
-{
-	const json_t *listen = json_object_get(backend, "listen");
-	CLEANUP(text_done) struct text line = {0};
-	size_t state = state_index(backend), skipped = 0;
-
-	put_spaces(&line, INDENT);
-	add_value(&line, json_object_get(backend, "state"));
-	pad(&line, BACKEND_INDENT);
-	text_puts(&line, " ");
-	if (has_text(listen))
-		add_value(&line, listen);
-	else
-		text_puts(&line, "-");
-	pad(&line, BACKEND_INDENT + 1 + listen_width);
-	text_puts(&line, "  ");
-	if (has_text(json_object_get(backend, "service")))
-		add_service(&line, backend);
-	else
-		add_value(&line, json_object_get(backend, "variable"));
-	if (line.failed) {
-		out->failed = true;
+	if (speed < 0)
 		return;
-	}
-	if (colour && state < ARRAY_SIZE(states)) {
-		skipped = INDENT + strlen(states[state].name);
-		text_printf(out, "%*s%s%s\033[0m", INDENT, "", states[state].colour,
-			    states[state].name);
-	}
-	put_rest(out, skipped, BACKEND_INDENT + INDENT, line.data + skipped);
+	add_rate(text, speed);
+	text_puts(text, "/s");
 }
 
-static void print_reason(struct text *out, const json_t *backend)
+static void measure(const struct table *table, const json_t *endpoint, const json_t *before,
+		    struct columns *columns)
 {
-	const json_t *reason = json_object_get(backend, "reason");
-	const json_t *variable = json_object_get(backend, "variable");
-	CLEANUP(text_done) struct text line = {0};
+	CLEANUP(text_done) struct text address = {0}, weight = {0}, connections = {0}, speed = {0};
 
-	if (!has_text(reason))
-		return;
-	put_spaces(&line, BACKEND_INDENT + INDENT);
-	/* Where there is no service the variable stands above. */
-	if (has_text(json_object_get(backend, "service")))
-		add_pair(&line, variable, ": ", reason);
-	else
-		add_value(&line, reason);
-	put_line(out, BACKEND_INDENT + INDENT, &line);
+	json_add_address(&address, endpoint);
+	add_weight(&weight, endpoint);
+	add_connections(&connections, endpoint);
+	add_endpoint_rate(&speed, table, endpoint, before);
+	widen(&columns->address, &address);
+	widen(&columns->weight, &weight);
+	widen(&columns->connections, &connections);
+	widen(&columns->rate, &speed);
+	if (columns->address > ADDRESS_WIDTH_MAX)
+		columns->address = ADDRESS_WIDTH_MAX;
 }
 
-static void print_backend(struct text *out, const json_t *backend, size_t listen_width, bool colour)
+/* A text that ends at the right border of its column. */
+static void add_right(struct text *line, const struct text *text, size_t width)
+{
+	size_t have = text->data ? page_columns(text->data, text->length) : 0;
+
+	line->failed |= text->failed;
+	if (have < width)
+		text_printf(line, "%*s", (int)(width - have), "");
+	if (text->data)
+		text_add(line, text->data, text->length);
+}
+
+/* Of all connections of the backend, in percent and as a bar of what is left of the line. */
+static void add_share(struct text *line, const struct table *table, double connections, double sum)
+{
+	size_t used = line->data ? page_columns(line->data, line->length) : 0;
+	size_t left = table->page->width > used + 7 ? table->page->width - used - 7 : 0;
+	size_t most = table->page->width / BAR_DIVISOR;
+	double part = connections / sum;
+
+	if (used + 6 > table->page->width)
+		return;
+	if (part > 0 && part < 0.01)
+		text_puts(line, "   <1%");
+	else
+		text_printf(line, "  %3.0f%%", part * 100);
+	if (left < BAR_MIN || part <= 0)
+		return;
+	text_puts(line, " ");
+	page_bar(table->page, line, part, left < most ? left : most);
+}
+
+static void print_endpoint(const struct table *table, const json_t *endpoint, const json_t *before,
+			   const struct columns *columns)
+{
+	CLEANUP(text_done) struct text line = {0}, connections = {0}, speed = {0};
+	double count = endpoint_connections(endpoint);
+	bool wide = table->page->width >= WIDE;
+
+	page_pad(&line, ENDPOINT_INDENT);
+	json_add_address(&line, endpoint);
+	page_pad(&line, ENDPOINT_INDENT + columns->address);
+	if (columns->weight) {
+		text_puts(&line, "  ");
+		add_weight(&line, endpoint);
+		page_pad(&line, ENDPOINT_INDENT + columns->address + 2 + columns->weight);
+	}
+	add_connections(&connections, endpoint);
+	if (count >= 0) {
+		text_puts(&line, "  ");
+		add_right(&line, &connections, columns->connections);
+		text_puts(&line, wide ? " connection" : " conn");
+		text_puts(&line, count == 1 ? " " : "s");
+		add_endpoint_rate(&speed, table, endpoint, before);
+		text_puts(&line, columns->rate ? "  " : "");
+		add_right(&line, &speed, columns->rate);
+	}
+	if (count >= 0 && columns->sum > 0)
+		add_share(&line, table, count, columns->sum);
+	page_line(table->page, table->out, ENDPOINT_INDENT + INDENT, &line, PAGE_PLAIN);
+}
+
+static void print_endpoints(const struct table *table, const json_t *backend, const json_t *before)
 {
 	const json_t *endpoints = json_object_get(backend, "endpoints"), *endpoint;
-	size_t width = address_width(endpoints), i;
+	struct columns columns = {.sum = backend_connections(backend)};
+	size_t i;
 
-	print_first_line(out, backend, listen_width, colour);
-	print_reason(out, backend);
-	json_array_foreach(endpoints, i, endpoint) print_endpoint(out, endpoint, width);
+	json_array_foreach(endpoints, i, endpoint)
+		measure(table, endpoint, endpoint_in(before, endpoint, i), &columns);
+	json_array_foreach(endpoints, i, endpoint)
+		print_endpoint(table, endpoint, endpoint_in(before, endpoint, i), &columns);
 }
 
-static size_t listen_width(const json_t *backends)
+/* --- Backends --------------------------------------------------------------------- */
+
+struct widths {
+	size_t listen, service, variable;
+};
+
+static size_t service_width(const json_t *backend)
 {
+	CLEANUP(text_done) struct text text = {0};
+
+	json_add_service(&text, backend);
+	return text.data ? page_columns(text.data, text.length) : 1;
+}
+
+static void widen_to(size_t *width, size_t wanted, size_t most)
+{
+	if (wanted > *width)
+		*width = wanted < most ? wanted : most;
+}
+
+static struct widths widths_of(const json_t *backends)
+{
+	struct widths widths = {.listen = 1, .service = 1, .variable = 1};
 	const json_t *backend;
-	size_t i, widest = 1;
+	size_t i;
 
 	json_array_foreach(backends, i, backend)
 	{
-		size_t width = json_string_length(json_object_get(backend, "listen"));
-
-		if (width > widest)
-			widest = width < LISTEN_WIDTH_MAX ? width : LISTEN_WIDTH_MAX;
+		widen_to(&widths.listen, json_string_length(json_object_get(backend, "listen")),
+			 LISTEN_WIDTH_MAX);
+		widen_to(&widths.service, service_width(backend), SERVICE_WIDTH_MAX);
+		widen_to(&widths.variable, json_string_length(json_object_get(backend, "variable")),
+			 SERVICE_WIDTH_MAX);
 	}
-	return widest;
+	return widths;
 }
 
-static void add_container(struct text *line, const json_t *container)
+/* The rest of a line that begins with a state, which alone may have a colour. */
+static void put_first_line(const struct table *table, const json_t *backend, size_t indent,
+			   const struct text *line)
 {
-	const json_t *name = json_object_get(container, "name");
-	const json_t *id = json_object_get(container, "id");
-	size_t length = json_string_length(id);
+	const char *state = json_string_value(json_object_get(backend, "state"));
+	bool coloured = table->page->colour && state && backend_colour(backend) != PAGE_PLAIN;
+	size_t length = 0;
 
-	if (has_text(name))
-		add_value(line, name);
-	else if (length > 0)
-		text_add_printable(line, json_string_value(id),
-				   length < ID_SHOWN ? length : ID_SHOWN);
-	else
-		text_puts(line, "?");
+	if (line->failed) {
+		table->out->failed = true;
+		return;
+	}
+	/* One that is not known may be anything, and be broken anywhere. */
+	if (coloured && strlen(state) <= STATE_WIDTH &&
+	    strncmp(line->data + INDENT, state, strlen(state)) == 0)
+		length = strlen(state);
+	if (length) {
+		text_printf(table->out, "%*s", INDENT, "");
+		page_colour(table->page, table->out, backend_colour(backend));
+		text_add(table->out, state, length);
+		page_colour(table->page, table->out, PAGE_PLAIN);
+		length += INDENT;
+	}
+	page_rest(table->page, table->out, length, indent, line->data + length);
 }
 
-static void print_namespace(struct text *out, const json_t *namespace, bool colour)
+/* "-" for what is not there. */
+static void add_or_dash(struct text *line, const json_t *value)
+{
+	if (json_has_text(value))
+		json_add_text(line, value);
+	else
+		text_puts(line, "-");
+}
+
+static void add_beginning(struct text *line, const json_t *backend, const struct widths *widths)
+{
+	page_pad(line, INDENT);
+	json_add_text(line, json_object_get(backend, "state"));
+	page_pad(line, BACKEND_INDENT);
+	text_puts(line, " ");
+	add_or_dash(line, json_object_get(backend, "listen"));
+	page_pad(line, BACKEND_INDENT + 1 + widths->listen);
+	text_puts(line, "  ");
+}
+
+static void print_wide(const struct table *table, const json_t *backend,
+		       const struct widths *widths)
+{
+	const size_t service = BACKEND_INDENT + 1 + widths->listen + 2;
+	const size_t variable = service + widths->service + 2;
+	const size_t reason = variable + widths->variable + 2;
+	CLEANUP(text_done) struct text line = {0};
+
+	add_beginning(&line, backend, widths);
+	if (json_has_text(json_object_get(backend, "service")))
+		json_add_service(&line, backend);
+	else
+		text_puts(&line, "-");
+	page_pad(&line, variable - 2);
+	text_puts(&line, "  ");
+	json_add_text(&line, json_object_get(backend, "variable"));
+	if (json_has_text(json_object_get(backend, "reason"))) {
+		page_pad(&line, reason - 2);
+		text_puts(&line, "  ");
+		json_add_text(&line, json_object_get(backend, "reason"));
+	}
+	put_first_line(table, backend, reason < table->page->width / 2 ? reason : ENDPOINT_INDENT,
+		       &line);
+}
+
+static void print_narrow(const struct table *table, const json_t *backend,
+			 const struct widths *widths)
+{
+	const json_t *reason = json_object_get(backend, "reason");
+	const json_t *variable = json_object_get(backend, "variable");
+	bool has_service = json_has_text(json_object_get(backend, "service"));
+	CLEANUP(text_done) struct text first = {0}, second = {0};
+
+	add_beginning(&first, backend, widths);
+	if (has_service)
+		json_add_service(&first, backend);
+	else
+		json_add_text(&first, variable);
+	put_first_line(table, backend, ENDPOINT_INDENT, &first);
+	if (!json_has_text(reason))
+		return;
+	page_pad(&second, ENDPOINT_INDENT);
+	/* Where there is no service the variable stands above. */
+	add_pair(&second, has_service ? variable : NULL, ": ", reason);
+	page_line(table->page, table->out, ENDPOINT_INDENT, &second, PAGE_PLAIN);
+}
+
+static void print_backend(const struct table *table, const json_t *backend, const json_t *before,
+			  const struct widths *widths)
+{
+	if (table->page->width >= WIDE)
+		print_wide(table, backend, widths);
+	else
+		print_narrow(table, backend, widths);
+	print_endpoints(table, backend, before);
+}
+
+/* --- Namespaces ------------------------------------------------------------------- */
+
+static void add_names(struct text *line, const json_t *namespace)
 {
 	const json_t *containers = json_object_get(namespace, "containers"), *container;
-	const json_t *backends = json_object_get(namespace, "backends"), *backend;
-	const json_t *netns = json_object_get(namespace, "netns");
-	CLEANUP(text_done) struct text title = {0}, note = {0};
-	size_t i, width = listen_width(backends);
+	size_t i;
 
-	text_puts(&title, "namespace ");
-	if (has_text(netns))
-		add_value(&title, netns);
-	else
-		text_puts(&title, "-");
 	json_array_foreach(containers, i, container)
 	{
-		text_puts(&title, i ? ", " : ": ");
-		add_container(&title, container);
+		text_puts(line, i ? ", " : "");
+		json_add_container(line, container);
 	}
-	text_puts(out, "\n");
-	put_line(out, INDENT, &title);
-	if (has_text(json_object_get(namespace, "note"))) {
-		put_spaces(&note, INDENT);
-		add_value(&note, json_object_get(namespace, "note"));
-		put_line(out, INDENT, &note);
+}
+
+static void print_title(const struct table *table, const json_t *namespace)
+{
+	const json_t *netns = json_object_get(namespace, "netns");
+	CLEANUP(text_done) struct text names = {0}, line = {0};
+
+	add_names(&names, namespace);
+	if (names.length)
+		text_add(&line, names.data, names.length);
+	if (json_has_text(netns) || names.length == 0) {
+		text_puts(&line, names.length ? " (namespace " : "namespace ");
+		add_or_dash(&line, netns);
+		text_puts(&line, names.length ? ")" : "");
 	}
+	line.failed |= names.failed;
+	page_line(table->page, table->out, INDENT, &line, PAGE_BOLD);
+}
+
+static void print_note(const struct table *table, const json_t *namespace)
+{
+	const json_t *state = json_object_get(namespace, "state");
+	const json_t *note = json_object_get(namespace, "note");
+	bool waits = json_string_length(state) && strcmp(json_string_value(state), "waiting") == 0;
+	CLEANUP(text_done) struct text line = {0};
+
+	page_pad(&line, INDENT);
+	if (json_has_text(note))
+		json_add_text(&line, note);
+	else if (waits)
+		text_puts(&line, "its rules are not written yet");
+	else
+		return;
+	page_line(table->page, table->out, INDENT, &line, PAGE_PLAIN);
+}
+
+static void print_namespace(const struct table *table, const json_t *namespace,
+			    const json_t *before)
+{
+	const json_t *backends = json_object_get(namespace, "backends"), *backend;
+	struct widths widths = widths_of(backends);
+	size_t i;
+
+	text_puts(table->out, "\n");
+	print_title(table, namespace);
+	print_note(table, namespace);
 	for (unsigned rank = 0; rank < RANK_COUNT; rank++) {
 		json_array_foreach(backends, i, backend)
 		{
-			if (rank_of(backend) == rank)
-				print_backend(out, backend, width, colour);
+			if (backend_rank(backend) == rank)
+				print_backend(table, backend, backend_in(before, backend, i),
+					      &widths);
 		}
 	}
 }
 
-static void print_namespaces(struct text *out, const json_t *namespaces, bool colour, bool problems)
-{
+struct line {
 	const json_t *namespace;
-	size_t i;
+	size_t index;
+	unsigned rank; /* problems, others, those without backends */
+	char name[128];
+};
 
-	json_array_foreach(namespaces, i, namespace)
-	{
-		if (has_problem(namespace) == problems)
-			print_namespace(out, namespace, colour);
-	}
+static int compare_lines(const void *a, const void *b)
+{
+	const struct line *x = a, *y = b;
+	int order = (x->rank > y->rank) - (x->rank < y->rank);
+
+	if (order == 0)
+		order = strcmp(x->name, y->name);
+	return order ? order : (x->index > y->index) - (x->index < y->index);
 }
 
-int status_print_text(struct text *out, const char *document, size_t length, bool colour,
-		      struct error *error)
+static void line_fill(struct line *line, const json_t *namespace, size_t index)
 {
-	const json_t *namespaces;
-	struct counts counts;
-	json_t *root;
+	CLEANUP(text_done) struct text names = {0};
 
-	/* A NUL in a string is no reason to say nothing: it will be printed as \x00. */
-	if (json_read(document, length, JSON_ALLOW_NUL, &root, NULL) == -ENOMEM)
-		return error_no_memory(error);
-	namespaces = json_object_get(root, "namespaces");
-	counts = count(namespaces);
-	if (!json_is_object(root)) {
-		json_decref(root);
-		return error_set(error, -EINVAL, ERROR_INVALID, "this is no JSON object");
+	*line = (struct line){.namespace = namespace, .index = index, .rank = 1};
+	if (namespace_has_problem(namespace))
+		line->rank = 0;
+	else if (json_array_size(json_object_get(namespace, "backends")) == 0)
+		line->rank = 2;
+	add_names(&names, namespace);
+	(void)text_format(line->name, sizeof(line->name), "%s", names.data ? names.data : "");
+}
+
+void status_print_namespaces(struct text *out, const struct status_document *status,
+			     const struct status_before *before, const struct page *page)
+{
+	const struct table table = table_of(out, status, before, page);
+	const json_t *namespaces = json_object_get(table.root, "namespaces");
+	size_t count = json_array_size(namespaces);
+	CLEANUP(memory_free) struct line *lines = calloc(count + 1, sizeof(*lines));
+
+	if (!lines) {
+		out->failed = true;
+		return;
 	}
-	print_head(out, root, &counts);
-	print_namespaces(out, namespaces, colour, true);
-	print_namespaces(out, namespaces, colour, false);
-	json_decref(root);
-	return 0;
+	for (size_t i = 0; i < count; i++)
+		line_fill(&lines[i], json_array_get(namespaces, i), i);
+	qsort(lines, count, sizeof(*lines), compare_lines);
+	for (size_t i = 0; i < count; i++)
+		print_namespace(&table, lines[i].namespace,
+				namespace_in(table.before, lines[i].namespace, lines[i].index));
+}
+
+void status_print_text(struct text *out, const struct status_document *status,
+		       const struct status_before *before, const struct page *page)
+{
+	status_print_head(out, status, before, page);
+	status_print_namespaces(out, status, before, page);
 }

@@ -15,6 +15,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "by_hand.h"
 #include "dragoman/base/log.h"
 #include "dragoman/base/memory.h"
 #include "target_container.h"
@@ -43,7 +44,8 @@ static int refuse_host(const struct target *target, struct error *error)
 	if (code <= 0)
 		return code;
 	return error_set(error, -EPERM, ERROR_INVALID,
-			 "%s: this is the host's own network namespace, which is refused without "
+			 "%s: this is the host's own network namespace (that of --net=host), where "
+			 "rules would change localhost for the whole host: refused without "
 			 "--allow-host-netns",
 			 target->name.data);
 }
@@ -140,13 +142,6 @@ static int add_process_environment(const struct target *target, const struct opt
 	return 0;
 }
 
-/* In an environment it is somebody else's variable; behind -b somebody meant it. */
-static void warn_of_ignored(const struct descriptor *descriptor)
-{
-	if (descriptor->state == DESCRIPTOR_IGNORED)
-		log_warn("%s: ignored: %s", descriptor->variable, descriptor->reason);
-}
-
 static int add_backend(const struct target *target, const struct backend *backend,
 		       const struct options *options, struct descriptor_set *set,
 		       struct error *error)
@@ -166,7 +161,7 @@ static int add_backend(const struct target *target, const struct backend *backen
 	    descriptor_set_add(set, &target->origin, variable.data, variable.length, backend->value,
 			       strlen(backend->value)) < 0)
 		return error_no_memory(error);
-	warn_of_ignored(set->items[set->count - 1]);
+	descriptor_by_hand(set->items[set->count - 1], backend->value);
 	return 0;
 }
 

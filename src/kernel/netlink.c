@@ -52,8 +52,11 @@ static int fail_open(const char *what, struct error *error)
 {
 	int code = errno;
 
-	return error_set(error, -code, error_class_of(code), "cannot %s a netlink socket: %s", what,
-			 strerror(code));
+	return error_set(error, -code, error_class_of(code), "cannot %s a netlink socket: %s%s",
+			 what, strerror(code),
+			 code == EPROTONOSUPPORT ? " (a kernel without nf_tables: "
+						   "CONFIG_NETFILTER_NETLINK, CONFIG_NF_TABLES)"
+						 : "");
 }
 
 /* What there is to do to a socket when it has a port. */

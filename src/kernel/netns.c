@@ -43,6 +43,8 @@ static int explain_open(const char *what, int code, struct error *error)
 
 	if (code == EACCES || code == EPERM)
 		hint = " (root, or CAP_SYS_PTRACE and CAP_SYS_ADMIN, is needed)";
+	if (code == ENOSYS)
+		hint = " (this kernel is too old: Linux 5.10 or later is needed)";
 	return error_set(error, -code, error_class_of(code), "%s: %s%s", what, strerror(code),
 			 hint);
 }

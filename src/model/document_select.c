@@ -26,7 +26,7 @@
 struct outcome {
 	const struct leaf *leaf;
 	const char *reason; /* NULL: the leaf is an endpoint */
-	bool is_unusable;
+	bool is_unusable, lacks_tag;
 };
 
 /* Makes tags printable, as those of a leaf are. */
@@ -115,6 +115,7 @@ static int judge(const struct request *request, struct outcome *outcome)
 		return skip(request, outcome, leaf_reason(leaf), "");
 	}
 	tag = missing_tag(request->tags, leaf);
+	outcome->lacks_tag = tag;
 	if (tag)
 		return skip(request, outcome, "lacks tag ", tag);
 	outcome->reason = admission_refuses(request->admission, &leaf->endpoint);
@@ -222,7 +223,8 @@ static int tell_apart(const struct request *request, const struct outcome *outco
 			return -ENOMEM;
 		if (outcomes[i].reason) {
 			ret->skipped[ret->skipped_count++] = (struct skipped){
-				key, outcomes[i].reason, outcomes[i].is_unusable};
+				key, outcomes[i].reason, outcomes[i].is_unusable,
+				outcomes[i].lacks_tag};
 			continue;
 		}
 		candidate = &ret->endpoints[ret->endpoint_count++];
@@ -230,6 +232,43 @@ static int tell_apart(const struct request *request, const struct outcome *outco
 			.key = key, .endpoint = leaf->endpoint, .weight = leaf->weight};
 		if (unpack_tags(request->arena, leaf, &candidate->tags) < 0)
 			return -ENOMEM;
+	}
+	return 0;
+}
+
+/* Returns 0 or -ENOMEM. */
+static int add_present(struct arena *arena, const char *tag, struct selection *ret)
+{
+	struct tags *present = &ret->present;
+
+	if (tags_contain(present, tag))
+		return 0;
+	ret->has_more_tags = present->count == TAGS_SHOWN_MAX;
+	if (ret->has_more_tags)
+		return 0;
+	present->names[present->count] = arena_text(arena, tag, strlen(tag));
+	if (!present->names[present->count++])
+		return -ENOMEM;
+	tags_settle(present);
+	return 0;
+}
+
+/* The tags of those that lack one, each once, as long as there is room for them. */
+static int find_present(struct arena *arena, const struct outcome *outcomes, size_t count,
+			struct selection *ret)
+{
+	ret->present.names = arena_array(arena, TAGS_SHOWN_MAX, sizeof(*ret->present.names));
+	if (!ret->present.names)
+		return -ENOMEM;
+	for (size_t i = 0; i < count && !ret->has_more_tags; i++) {
+		const struct leaf *leaf = outcomes[i].leaf;
+		const char *tag = leaf_tags(leaf);
+
+		for (unsigned n = 0; n < leaf->tag_count && outcomes[i].lacks_tag; n++) {
+			if (add_present(arena, tag, ret) < 0)
+				return -ENOMEM;
+			tag += strlen(tag) + 1;
+		}
 	}
 	return 0;
 }
@@ -253,6 +292,8 @@ static int select_all(const struct request *request, struct outcome *outcomes,
 	}
 	ret->skipped = arena_array(request->arena, count - found, sizeof(*ret->skipped));
 	if (!ret->endpoints || !ret->skipped)
+		return -ENOMEM;
+	if (found == 0 && find_present(request->arena, outcomes, count, ret) < 0)
 		return -ENOMEM;
 	return tell_apart(request, outcomes, count, ret);
 }

@@ -71,6 +71,6 @@ int answer_wrong_status(struct error *error, long status, const char *body, size
 		return answer_wrong(error, "status %ld: redirects are not followed", status);
 	if (length == 0)
 		return answer_wrong(error, "status %ld", status);
-	return answer_wrong(error, "status %ld (starts with \"%s\")", status,
+	return answer_wrong(error, "status %ld (starts with \"%s\"): is this an etcd?", status,
 			    answer_quote(body, shown).text);
 }

@@ -137,9 +137,10 @@ static enum verdict_of_answer judge(struct get *get, const struct exchange_answe
 	return ANSWER_NEXT_HOST;
 }
 
-static void encode(const struct registry *registry, const char *key, struct text *into)
+static void encode(const struct get *get, struct text *into)
 {
-	const struct consul_question question = consul_question(registry, key);
+	const struct consul_question question = consul_question(get_read(get)->registry,
+								get_key(get));
 
 	consul_encode_question(&question, into);
 }

@@ -44,7 +44,8 @@ static enum verdict_of_answer get_found(struct get *get, const struct exchange_a
 		(void)error_no_memory(error);
 		return get_fail(get, error);
 	}
-	if (etcd2_decode_keys(answer->body, answer->length, get_key(get), &list, error) < 0 ||
+	if (etcd2_decode_keys(answer->body, answer->length, get_key(get), get_read(get)->most > 0,
+			      &list, error) < 0 ||
 	    etcd2_position(answer->request, &position, error) < 0)
 		return ANSWER_NEXT_HOST;
 	if (document_list_check(&list, error) < 0) {
@@ -115,10 +116,9 @@ static enum verdict_of_answer judge(struct get *get, const struct exchange_answe
 				     : get_refused(get, answer, error);
 }
 
-static void encode(const struct registry *registry, const char *key, struct text *into)
+static void encode(const struct get *get, struct text *into)
 {
-	(void)registry;
-	etcd2_encode_path(key, into);
+	etcd2_encode_path(get_key(get), get_read(get)->most > 0, into);
 }
 
 static int etcd2_read_start(struct registry_read *read, struct error *error)

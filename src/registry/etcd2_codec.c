@@ -33,10 +33,10 @@ static void encode_key(const char *key, struct text *into)
 	}
 }
 
-void etcd2_encode_path(const char *key, struct text *into)
+void etcd2_encode_path(const char *key, bool names_only, struct text *into)
 {
 	encode_key(key, into);
-	text_puts(into, "?recursive=true&quorum=true");
+	text_puts(into, names_only ? "?quorum=true" : "?recursive=true&quorum=true");
 }
 
 void etcd2_encode_poll(const char *key, uint64_t index, struct text *into)
@@ -57,6 +57,7 @@ static bool key_is_below(const char *key, size_t length, const char *above, bool
 
 struct walk {
 	struct document_list *list;
+	bool names_only;
 	struct error *error;
 };
 
@@ -98,22 +99,32 @@ static int walk_node(const struct walk *walk, const json_t *node, const char *ab
 		return answer_wrong(
 			walk->error, "answer has the key \"%s\", which was not asked for",
 			answer_quote(json_string_value(key), json_string_length(key)).text);
+	if (json_is_true(dir) && walk->names_only && depth > 0)
+		return document_list_add(walk->list, json_string_value(key),
+					 json_string_length(key), "", 0) < 0
+			       ? error_no_memory(walk->error)
+			       : 0;
 	if (json_is_true(dir))
 		return walk_nodes(walk, json_object_get(node, "nodes"), json_string_value(key),
 				  depth);
 	return walk_leaf(walk, key, json_object_get(node, "value"));
 }
 
-int etcd2_decode_keys(const char *body, size_t length, const char *key, struct document_list *list,
-		      struct error *error)
+int etcd2_decode_keys(const char *body, size_t length, const char *key, bool names_only,
+		      struct document_list *list, struct error *error)
 {
 	CLEANUP(json_freep) json_t *root = NULL;
-	const struct walk walk = {list, error};
+	const struct walk walk = {list, names_only, error};
+	const json_t *node;
 	int code = answer_parse(body, length, &root, error);
 
 	if (code < 0)
 		return code;
-	return walk_node(&walk, json_object_get(root, "node"), key, 0);
+	node = json_object_get(root, "node");
+	/* The node of the top has no key. */
+	if (!*key && json_is_true(json_object_get(node, "dir")))
+		return walk_nodes(&walk, json_object_get(node, "nodes"), "", 0);
+	return walk_node(&walk, node, key, 0);
 }
 
 static bool is_one_of(const char *action, const char *const *names)

@@ -16,17 +16,21 @@
 
 enum { ETCD2_DEPTH_MAX = 64, ETCD2_MESSAGE_MAX = 256 };
 
-/* "/v2/keys/services/app?recursive=true&quorum=true", percent-encoded (RFC 3986). */
-void etcd2_encode_path(const char *key, struct text *into);
+/*
+ * "/v2/keys/services/app?recursive=true&quorum=true", percent-encoded (RFC 3986);
+ * with names_only what is in a directory, and not what is in those in it.
+ */
+void etcd2_encode_path(const char *key, bool names_only, struct text *into);
 
 /*
  * Decodes the answer to a GET of key: leaves of directories, at any depth up
- * to ETCD2_DEPTH_MAX, or the key itself. Every key is checked to lie below the
- * one that was asked for. Returns 0, -ENOMEM, or -EBADMSG with error set; the
+ * to ETCD2_DEPTH_MAX, or the key itself. With names_only directories are
+ * documents without a value. Every key is checked to lie below the one that was
+ * asked for. Returns 0, -ENOMEM, or -EBADMSG with error set; the
  * list may then hold some documents more.
  */
-int etcd2_decode_keys(const char *body, size_t length, const char *key, struct document_list *list,
-		      struct error *error);
+int etcd2_decode_keys(const char *body, size_t length, const char *key, bool names_only,
+		      struct document_list *list, struct error *error);
 
 /* "/v2/keys/services/app?wait=true&recursive=true&waitIndex=8": the first event from there on. */
 void etcd2_encode_poll(const char *key, uint64_t index, struct text *into);

@@ -121,6 +121,8 @@ static void ranges_add(struct ranges *ranges, struct service *service, struct et
 
 static void batch_ranges(const struct batch *batch, struct ranges *ranges)
 {
+	const size_t most = batch->read->read->most;
+
 	ranges->count = 0;
 	if (batch->together) {
 		ranges_add(ranges, batch->services[0], etcd3_together_range(batch));
@@ -134,11 +136,13 @@ static void batch_ranges(const struct batch *batch, struct ranges *ranges)
 							: service->key_length + 1,
 			.end = service->end,
 			.end_length = service->key_length + 1,
+			.keys_only = most > 0,
 			.limit = batch->limit,
 			.revision = service->cursor ? service->position.revision : 0,
 		};
 
-		if (!service->cursor)
+		/* What is below it is listed, and the top has no key. */
+		if (!service->cursor && !most)
 			ranges_add(ranges, service,
 				   (struct etcd3_range){.start = service->start,
 							.start_length = service->key_length});
@@ -163,6 +167,7 @@ static void service_settle(struct etcd3_read *read, struct service *service,
 			   const struct registry_position *position, const char *host,
 			   struct batch *next)
 {
+	const size_t most = read->read->most;
 	struct error error;
 
 	if (!service->cursor)
@@ -170,7 +175,7 @@ static void service_settle(struct etcd3_read *read, struct service *service,
 	if (document_list_check(&service->list, &error) < 0) {
 		(void)error_wrap(&error, "%s", host);
 		service_fail(read, service, &error);
-	} else if (!result->more) {
+	} else if (!result->more || (most && service->list.count >= most)) {
 		read_answer(read->read, service->index, &service->list, &service->position);
 		etcd3_service_done(service);
 	} else if (service_advance(service, result) < 0) {

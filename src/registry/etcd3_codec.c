@@ -38,6 +38,8 @@ void etcd3_encode_txn(const struct etcd3_range *ranges, size_t count, struct tex
 			text_puts(into, ",");
 			etcd3_encode_key(into, "range_end", range->end, range->end_length);
 		}
+		if (range->keys_only)
+			text_puts(into, ",\"keys_only\":true");
 		if (range->limit)
 			text_printf(into, ",\"limit\":\"%" PRIu64 "\"", range->limit);
 		if (range->revision)

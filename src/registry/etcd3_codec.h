@@ -24,6 +24,7 @@ struct etcd3_range {
 	size_t start_length, end_length;
 	uint64_t limit;    /* keys; 0: no limit */
 	uint64_t revision; /* 0: the newest */
+	bool keys_only;    /* the values are not wanted */
 };
 
 /* One key of an answer, raw. Returns 0 or -ENOMEM. */

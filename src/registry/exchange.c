@@ -84,12 +84,31 @@ static void failures_add(struct text *failures, const struct error *error)
 	text_printf(failures, "%s%s", failures->length ? "; " : "", error->message);
 }
 
-static void failures_tell(const struct text *failures, const struct error *last,
-			  struct error *error)
+/* What to look at, said once for all hosts: the port, or the URL's scheme. */
+static const char *hint_of(const struct hosts *hosts, const struct error *last)
+{
+	bool tls = strncmp(hosts->urls[0], "https:", strlen("https:")) == 0;
+
+	switch (-last->code) {
+	case ECONNREFUSED:
+		return " (does etcd run there, and is that the port for its clients?)";
+	case ECONNRESET:
+		return tls ? "" : " (where TLS is spoken the URL is etcds:// or etcd2s://)";
+	case EPROTO:
+		return tls ? " (--tls-ca names the CA to trust; without TLS the URL is etcd:// or "
+			     "etcd2://)"
+			   : "";
+	default:
+		return "";
+	}
+}
+
+static void failures_tell(const struct hosts *hosts, const struct text *failures,
+			  const struct error *last, struct error *error)
 {
 	(void)error_set(error, last->code ? last->code : -EIO,
-			last->code ? last->class : ERROR_TRANSIENT, "%s",
-			failures->data ? failures->data : last->message);
+			last->code ? last->class : ERROR_TRANSIENT, "%s%s",
+			failures->data ? failures->data : last->message, hint_of(hosts, last));
 }
 
 void exchange_group_error(const struct exchange_group *group, struct error *error)
@@ -103,7 +122,7 @@ void exchange_group_error(const struct exchange_group *group, struct error *erro
 		last = &group->states[i].error;
 		failures_add(&failures, last);
 	}
-	failures_tell(&failures, last, error);
+	failures_tell(group->hosts, &failures, last, error);
 }
 
 enum verdict_of_answer exchange_verdict(const struct error *error)
@@ -217,7 +236,7 @@ static int exchange_ask_next(struct exchange *exchange, struct error *error)
 	if (exchange->failures.length == 0)
 		exchange_group_error(exchange->group, error);
 	else
-		failures_tell(&exchange->failures, &exchange->last, error);
+		failures_tell(hosts, &exchange->failures, &exchange->last, error);
 	return error->code;
 }
 

@@ -95,7 +95,7 @@ static void get_start(struct get *get)
 	struct error error;
 	int code;
 
-	get->gets->kind->encode(read->registry, get_key(get), &path);
+	get->gets->kind->encode(get, &path);
 	call.path = path.data;
 	if (path.failed)
 		code = error_no_memory(&error);

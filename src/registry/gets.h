@@ -19,8 +19,8 @@ struct get {
 };
 
 struct gets_kind {
-	/* Appends the path and the query by which a service is asked for. */
-	void (*encode)(const struct registry *registry, const char *key, struct text *into);
+	/* Appends the path and the query by which its service is asked for. */
+	void (*encode)(const struct get *get, struct text *into);
 	/*
 	 * Judges an answer that came whole: get_answer() or get_fail(), or another
 	 * verdict than ANSWER_ACCEPTED with error set.

@@ -397,21 +397,17 @@ static int read_prepare(struct registry_read *read, const char *const *keys, str
 	return read->registry->ops->read_start(read, error);
 }
 
-int registry_read_start(struct registry *registry, const char *const *keys, size_t count,
-			registry_answer_function *on_answer, registry_done_function *on_done,
-			void *user, struct registry_read **ret, struct error *error)
+/* template: what is wanted of a read that is made. */
+static int read_new(const struct registry_read *template, const char *const *keys,
+		    struct registry_read **ret, struct error *error)
 {
 	struct registry_read *read = calloc(1, sizeof(*read));
 	int code;
 
 	if (!read)
 		return error_no_memory(error);
-	read->registry = registry;
-	read->count = count;
-	read->on_answer = on_answer;
-	read->on_done = on_done;
-	read->user = user;
-	LIST_INSERT_HEAD(&registry->reads, read, entry);
+	*read = *template;
+	LIST_INSERT_HEAD(&read->registry->reads, read, entry);
 	code = read_prepare(read, keys, error);
 	if (code < 0) {
 		registry_read_cancel(read);
@@ -419,6 +415,37 @@ int registry_read_start(struct registry *registry, const char *const *keys, size
 	}
 	*ret = read;
 	return 0;
+}
+
+int registry_read_start(struct registry *registry, const char *const *keys, size_t count,
+			registry_answer_function *on_answer, registry_done_function *on_done,
+			void *user, struct registry_read **ret, struct error *error)
+{
+	const struct registry_read template = {
+		.registry = registry,
+		.count = count,
+		.on_answer = on_answer,
+		.on_done = on_done,
+		.user = user,
+	};
+
+	return read_new(&template, keys, ret, error);
+}
+
+int registry_list_start(struct registry *registry, const char *key, size_t most,
+			registry_answer_function *on_answer, registry_done_function *on_done,
+			void *user, struct registry_read **ret, struct error *error)
+{
+	const struct registry_read template = {
+		.registry = registry,
+		.count = 1,
+		.most = most,
+		.on_answer = on_answer,
+		.on_done = on_done,
+		.user = user,
+	};
+
+	return read_new(&template, &key, ret, error);
 }
 
 void registry_read_cancel(struct registry_read *read)

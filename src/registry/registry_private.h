@@ -103,7 +103,8 @@ struct registry_read {
 	LIST_ENTRY(registry_read) entry;
 	char **keys;
 	size_t count;
-	void *state;                 /* the kind's own */
+	size_t most; /* of registry_list_start(): keys that are enough; 0: all, with their values */
+	void *state; /* the kind's own */
 	struct exchange_group group; /* of kinds with hosts */
 	struct error unreachable;    /* of kinds without: set by them */
 	struct read_answer *answers; /* by index */

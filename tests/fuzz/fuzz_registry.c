@@ -80,7 +80,7 @@ static void fuzz_etcd2(const char *text, size_t size)
 	struct etcd2_failure failure;
 	struct error error = {0};
 
-	require_error(etcd2_decode_keys(text, size, "/a", &list, &error), &error);
+	require_error(etcd2_decode_keys(text, size, "/a", false, &list, &error), &error);
 	require_keys(&list, "/a");
 	etcd2_decode_failure(text, size, &failure);
 	require(text_is_utf8(failure.message, strlen(failure.message)));

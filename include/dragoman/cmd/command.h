@@ -20,6 +20,7 @@ enum command_bit {
 	COMMAND_FLUSH = 1 << 3,
 	COMMAND_STATUS = 1 << 4,
 	COMMAND_RUN = 1 << 5,
+	COMMAND_EXPLAIN = 1 << 6,
 };
 
 /* Exit status; the higher bar first: FAILED beats CHANGES. */
@@ -27,7 +28,7 @@ enum status {
 	STATUS_DONE = 0,
 	STATUS_FAILED = 1,  /* something could not be done */
 	STATUS_USAGE = 2,   /* the command line, or a DRAGOMAN_ variable, is wrong */
-	STATUS_CHANGES = 3, /* `plan` found changes */
+	STATUS_CHANGES = 3, /* `plan` found changes, `explain` something wrong */
 };
 
 struct command {
@@ -35,6 +36,7 @@ struct command {
 	enum command_bit bit;
 	const char *argument;    /* the name of its one argument, or NULL: it takes none */
 	bool has_target;         /* exactly one of the target options is needed */
+	bool may_have_target;    /* one of them, or none */
 	bool has_targets;        /* any number of them, each with descriptors of its own */
 	const char *summary;     /* half a line, for `dragoman --help` */
 	const char *description; /* paragraphs, each a line, wrapped when they are shown */
@@ -50,6 +52,7 @@ extern const struct command command_resolve;
 extern const struct command command_flush;
 extern const struct command command_status;
 extern const struct command command_run;
+extern const struct command command_explain;
 
 /*
  * The whole program: finds the command, parses its options, runs it. Returns

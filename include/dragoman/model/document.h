@@ -35,6 +35,7 @@ enum {
 	SLOTS_MAX = 4096,     /* slots of one service in one family */
 	WEIGHT_MAX = 256,
 	SHOWN_KEY_MAX = 256, /* bytes of a key in a message */
+	TAGS_SHOWN_MAX = 8,
 };
 
 /*
@@ -69,6 +70,7 @@ struct skipped {
 	const char *reason;
 	/* Whoever asks; else it is only not what was asked for, a repetition, or failing. */
 	bool is_unusable;
+	bool lacks_tag; /* and nothing else is wrong with it */
 };
 
 /* How many of them are unusable, and the first of these, or NULL. */
@@ -81,7 +83,19 @@ struct selection {
 	size_t endpoint_count;
 	struct skipped *skipped;
 	size_t skipped_count;
+	/* Where no endpoint came out: some tags of those that lack one, TAGS_SHOWN_MAX at most. */
+	struct tags present;
+	bool has_more_tags;
 };
+
+/*
+ * Why a selection for those tags has no endpoint that takes connections, in
+ * words: nothing is there, nothing carries the tags (and which there are), all
+ * is skipped, or all has a weight of 0. NULL where it has one, or when memory is
+ * exhausted.
+ */
+char *selection_lack(struct arena *arena, const struct selection *selection,
+		     const struct tags *tags);
 
 /*
  * Parses one document. Sets *ret, but for its key, and returns 0; or returns

@@ -136,4 +136,14 @@ int registry_read_start(struct registry *registry, const char *const *keys, size
 			void *user, struct registry_read **ret, struct error *error);
 void registry_read_cancel(struct registry_read *read);
 
+/*
+ * What is there, for telling what somebody may have meant: as a read of one
+ * key, whose answer has `most` documents or a few more, of which the keys alone
+ * count. A directory of etcd v2 is one of them, and what is in it is not. key
+ * may be "": the top.
+ */
+int registry_list_start(struct registry *registry, const char *key, size_t most,
+			registry_answer_function *on_answer, registry_done_function *on_done,
+			void *user, struct registry_read **ret, struct error *error);
+
 #endif
