@@ -81,9 +81,27 @@ def test_agent_status_command_shows_it(etcd, run, container, dragoman):
     assert table.code == 0 and table.stderr == ""
     for word in ("80/tcp", "/services/web", "10.77.0.1:8080", "ready", str(container)):
         assert word in table.stdout, table
+    narrowed = dragoman("status", "--json", "--socket", agent.socket, "--container", container)
+    assert narrowed.code == 0 and len(narrowed.json["namespaces"]) == 1
+    result = dragoman("status", "--json", "--socket", agent.socket, "--container", "nobody")
+    assert result.code == 1 and "nobody" in result.json["errors"][0]["message"]
     agent.end()
     result = dragoman("status", "--socket", agent.socket)
     assert result.code == 1 and str(agent.socket) in result.errors[0]
+
+
+def test_agent_that_has_never_reached_its_registry_says_why(run, container, dragoman, tmp_path):
+    (port,) = free_ports(1)
+    agent = run("--netns", container, "-b", "WEB=web;80", "--docker", f"unix://{tmp_path}/none",
+                registry=f"etcd://127.0.0.1:{port}", ready=False)
+    wait_until(lambda: agent.log.count("cannot be reached yet, trying again") == 2, what="both told")
+    status = agent.status()
+    assert "Connection refused" in status["registry"]["reason"]
+    assert "is Docker running?" in status["docker"]["reason"]
+    table = dragoman("status", "--socket", agent.socket)
+    assert "not ready: the first full round is not done" in table.stdout
+    assert "Connection refused" in table.stdout and "is Docker running?" in table.stdout
+    assert "3 problems" in table.stdout, table
 
 
 def test_agent_metrics_are_prometheus_text(etcd, run, container):
