@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""`dragoman explain`: why localhost:PORT goes where it goes, and what to look at when it does not."""
+"""`dragoman explain`: why localhost:PORT goes where it goes, and what to look at if it does not."""
 
 import contextlib
 import os
@@ -48,7 +48,8 @@ def test_explain_before_anything_stands_says_what_to_start(web, explain):
     assert result.code == 3 and result.stderr == ""
     for word in ("BACKEND_WEB asks for it", "agent none:", "/services/web[prod] in etcd://",
                  "2 used, 2 skipped", "used 10.77.0.1:8080, weight 3: /services/web/a",
-                 "skipped /services/web/c: loopback address", "skipped /services/web/d: lacks tag prod",
+                 "skipped /services/web/c: loopback address",
+                 "skipped /services/web/d: lacks tag prod",
                  "no table inet dragoman", "1. the kernel has no table inet dragoman",
                  "start the agent (dragoman run), or dragoman reconcile --netns"):
         assert word in words(result), (word, result)
@@ -100,7 +101,8 @@ def test_explain_finds_what_somebody_changed(web, dragoman, container, explain):
     result = explain("80", "-b", WEB, "--json")
     assert wrong(result)[:2] == [
         "chain guard of the table is not as it was written",
-        "net.ipv4.conf.all.route_localnet is 0: what goes to 127.0.0.1 does not leave the namespace"]
+        "net.ipv4.conf.all.route_localnet is 0: what goes to 127.0.0.1 does not leave the "
+        "namespace"]
     assert result.json["kernel"]["route_localnet"] == 0
 
 
@@ -166,7 +168,8 @@ def test_explain_without_a_registry_shows_the_rest(web, dragoman, container, exp
     assert "1. the registry gave no answer" in words(result)
 
 
-@pytest.mark.parametrize("argument", ("", "0", "65536", "80/sctp", "http", "80/", "-80", "10.0.0.1:80"))
+@pytest.mark.parametrize("argument", ("", "0", "65536", "80/sctp", "http", "80/", "-80",
+                                      "10.0.0.1:80"))
 def test_explain_of_no_port_is_a_usage_error(explain, argument):
     result = explain("--", argument)
     assert result.code == 2 and "PORT" in result.stderr, result

@@ -40,6 +40,11 @@ def unix_socket(path, listening):
         yield path
 
 
+def hang_up(_):
+    """What a server of TLS, etcd's too, does with a request that is none."""
+    raise ConnectionError
+
+
 @pytest.fixture(scope="module")
 def scene(etcd_server, docker_server, tmp_path_factory):
     """Everything that the mistakes need to be made with, once for all of them."""
@@ -67,11 +72,13 @@ def scene(etcd_server, docker_server, tmp_path_factory):
         (closed,) = free_ports(1)
         html = stack.enter_context(BadServer(lambda _: answer(
             "<html><body>It works!</body></html>", status="501 Unsupported method")))
+        closing = stack.enter_context(BadServer(hang_up))
         yield types.SimpleNamespace(
             etcd=etcd_server, url=etcd_server.url, v2=etcd_server.url_v2,
             address=etcd_server.url.removeprefix("etcd://"), file=file,
             container=container, hosts=hosts, kept=kept, agent=agent, docker=docker_server.url,
-            closed=closed, pid=os.getpid(), html=html.address, missing=folder / "missing.sock",
+            closed=closed, pid=os.getpid(), html=html.address, closing=closing.address,
+            missing=folder / "missing.sock",
             stale=stack.enter_context(unix_socket(folder / "stale.sock", False)),
             dragoman=Dragoman(etcd_server.url))
         docker_server.clear()
@@ -129,10 +136,14 @@ MISTAKES = [
             "--registry", "no scheme", "etcd://127.0.0.1:2379"),
     Mistake("tls-where-none-is", "resolve --registry etcds://{address} 'web;80'", 1,
             "https://{address}", "without TLS the URL is etcd://"),
+    Mistake("no-tls-where-some-is", "resolve --registry etcd://{closing} 'web;80'", 1,
+            "http://{closing}", "where TLS is spoken the URL is etcds://"),
     Mistake("v2-asked-through-v3", "resolve 'oldstyle;80'", 0,
-            "/services/oldstyle for 80/tcp", "no endpoint", "etcd v2 has 1 document there", "--registry {v2}"),
+            "/services/oldstyle for 80/tcp", "no endpoint", "etcd v2 has 1 document there",
+            "--registry {v2}"),
     Mistake("v3-asked-through-v2", "resolve --registry {v2} 'web;80'", 0,
-            "/services/web for 80/tcp", "no endpoint", "etcd v3 has 2 documents there", "--registry {url}"),
+            "/services/web for 80/tcp", "no endpoint", "etcd v3 has 2 documents there",
+            "--registry {url}"),
     Mistake("key-near-another", "resolve 'redis.mastr;6379'", 0,
             "/services/redis.mastr for 6379/tcp", "no endpoint", "holds nothing there",
             "did you mean /services/redis.master?"),
@@ -143,12 +154,14 @@ MISTAKES = [
     Mistake("root-near-another", "resolve '/servces/web;80'", 0,
             "/servces/web for 80/tcp", "no endpoint", "did you mean /services/web?"),
     Mistake("key-near-nothing", "resolve 'zzzzzz;80'", 0,
-            "/services/zzzzzz for 80/tcp", "no endpoint", "below /services there are broken, redis.master, six, web"),
+            "/services/zzzzzz for 80/tcp", "no endpoint",
+            "below /services there are broken, redis.master, six, web"),
     Mistake("key-near-another-plan", "plan --netns {container} -b 'CACHE=redis.mastr;6379'", 3,
             "BACKEND_CACHE: /services/redis.mastr: no endpoint",
             "did you mean /services/redis.master?"),
     Mistake("tags-match-nothing", "resolve 'web[production];80'", 0,
-            "/services/web [production] for 80/tcp", "no endpoint", "none of the 2 documents carries the tag production",
+            "/services/web [production] for 80/tcp", "no endpoint",
+            "none of the 2 documents carries the tag production",
             "the tags there are: blue, prod"),
     Mistake("all-skipped", "resolve 'broken;80'", 0,
             "/services/broken for 80/tcp", "no endpoint", "all 2 documents were skipped",
@@ -183,7 +196,8 @@ MISTAKES = [
             "container web: unix://{missing}: No such file or directory", "is Docker running?",
             "--docker"),
     Mistake("docker-not-permitted", "plan --docker {docker} --container host", 1,
-            "container host: {docker}: Permission denied", "root, or a member of the socket's group",
+            "container host: {docker}: Permission denied",
+            "root, or a member of the socket's group",
             prefix=NOBODY),
 
     # The agent
@@ -192,7 +206,8 @@ MISTAKES = [
     Mistake("kept-by-agent", "reconcile --socket {agent.socket} --netns {kept} -b 'A=web;80'", 1,
             "{kept}: the running agent keeps this namespace", "dragoman status", "--force"),
     Mistake("no-agent", "status", 1,
-            "{missing}: No such file or directory", "no agent runs here", "dragoman run", "--socket"),
+            "{missing}: No such file or directory", "no agent runs here", "dragoman run",
+            "--socket"),
     Mistake("stale-socket", "status --socket {stale}", 1,
             "{stale}: Connection refused", "the agent that made this socket is gone",
             "start it again"),

@@ -332,7 +332,7 @@ static const struct {
 	{CHUNKED "8\r\n0123", -ECONNRESET, ERROR_TRANSIENT, "the server: the answer was cut off"},
 	{"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n01234", -ECONNRESET, ERROR_TRANSIENT,
 	 "the server: the answer was cut off"},
-	{"", -ECONNRESET, ERROR_TRANSIENT, "the server: Empty reply from server"},
+	{"", -ECONNABORTED, ERROR_TRANSIENT, "the server: Empty reply from server"},
 	{"garbage\r\n", -EIO, ERROR_TRANSIENT, "the server: Received HTTP/0.9 when not allowed"},
 };
 

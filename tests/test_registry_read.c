@@ -318,7 +318,7 @@ static void test_registry_read_without_any_good_host_names_each(void **state)
 	open_registry(fixture, "etcd", false);
 	read_services(fixture, 2);
 	(void)snprintf(expected, sizeof(expected),
-		       "http://%s: status 500 (starts with \"oops\"); "
+		       "http://%s: status 500 (starts with \"oops\"): is this an etcd?; "
 		       "http://%s: the answer was cut off",
 		       http_server_address(fixture->servers[0]),
 		       http_server_address(fixture->servers[1]));

@@ -92,8 +92,12 @@ static const char *hint_of(const struct hosts *hosts, const struct error *last)
 	switch (-last->code) {
 	case ECONNREFUSED:
 		return " (does etcd run there, and is that the port for its clients?)";
-	case ECONNRESET:
-		return tls ? "" : " (where TLS is spoken the URL is etcds:// or etcd2s://)";
+	case ECONNABORTED:
+		/* So ends a server of TLS what is none; and one that is killed, what was under way.
+		 */
+		return tls || hosts->answered
+			       ? ""
+			       : " (where TLS is spoken the URL is etcds:// or etcd2s://)";
 	case EPROTO:
 		return tls ? " (--tls-ca names the CA to trust; without TLS the URL is etcd:// or "
 			     "etcd2://)"
@@ -270,7 +274,7 @@ static void exchange_on_done(struct http_request *request, const struct http_ans
 	verdict = exchange_judge(exchange, answer, &error);
 	exchange->request = NULL; /* frees itself */
 	if (verdict == ANSWER_ACCEPTED) {
-		group->answered = true;
+		group->answered = group->hosts->answered = true;
 		group->hosts->preferred = exchange->host;
 		exchange_free(exchange);
 		return;

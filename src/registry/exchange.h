@@ -28,6 +28,7 @@ struct hosts {
 	char *const *urls; /* borrowed */
 	size_t count;
 	size_t preferred;            /* the one that answered last */
+	bool answered;               /* one of them has, once at least */
 	uint64_t timeout;            /* nanoseconds for one exchange; shared out among its hosts */
 	const char *user, *password; /* basic authentication, or NULL; borrowed */
 	const char *header;          /* of each request, or NULL; borrowed */

@@ -62,6 +62,7 @@ struct http_answer {
  *   -ECONNREFUSED ERROR_TRANSIENT  no connection (or another -errno of connect(2))
  *   -EHOSTUNREACH ERROR_TRANSIENT  the host's name cannot be resolved
  *   -ECONNRESET   ERROR_TRANSIENT  the connection ended before the answer did
+ *   -ECONNABORTED ERROR_TRANSIENT  it ended before the answer began
  *   -EPROTO       ERROR_INVALID    TLS: untrusted, wrong name, handshake refused
  *   -EINVAL       ERROR_INVALID    TLS: a file of ours is no good
  *   -EIO          ERROR_TRANSIENT  anything else
