@@ -119,11 +119,17 @@ void reconciler_forget(struct target *target)
 
 /* --- One target ------------------------------------------------------------------- */
 
-static void charge(struct target *target, uint64_t cost, uint64_t now)
+/* What is left of its debt: it is paid off by time, whether or not anybody looks. */
+static uint64_t owed(const struct target *target, uint64_t now)
 {
 	uint64_t paid = (now - target->charged) / SHARE;
 
-	target->debt = (paid < target->debt ? target->debt - paid : 0) + cost;
+	return paid < target->debt ? target->debt - paid : 0;
+}
+
+static void charge(struct target *target, uint64_t cost, uint64_t now)
+{
+	target->debt = owed(target, now) + cost;
 	target->charged = now;
 }
 
@@ -248,10 +254,15 @@ static void check_ready(struct agent *agent)
 		agent->on_ready(agent->on_ready_user);
 }
 
+static bool is_indebted(const struct target *target)
+{
+	return target->debt && owed(target, loop_now(target->agent->loop)) > held_up;
+}
+
 /* It is not being synced, and nothing keeps it from being so. */
 static bool can_begin(const struct target *target)
 {
-	unsigned most = target->debt > held_up ? SYNCS_SLOW_MAX : SYNCS_BESIDE_MAX;
+	unsigned most = is_indebted(target) ? SYNCS_SLOW_MAX : SYNCS_BESIDE_MAX;
 
 	return !target->sync && (!target_is_shared(target) || target->agent->syncs_beside < most);
 }
@@ -263,7 +274,7 @@ static struct target *next_dirty(const struct agent *agent)
 	TAILQ_FOREACH (target, &agent->dirty, of_dirty) {
 		if (!can_begin(target))
 			continue;
-		if (target->debt <= held_up)
+		if (!is_indebted(target))
 			return target;
 		if (!indebted)
 			indebted = target;
