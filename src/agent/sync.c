@@ -217,7 +217,8 @@ static bool start_beside(struct sync *sync)
 {
 	struct agent *agent = sync->agent;
 
-	if (!target_is_shared(sync->target) &&
+	/* As it was when its rules were told so: here, they must wait for nobody. */
+	if (!sync->rules->is_shared &&
 	    (elements_of(sync) < LARGE || agent->syncs_beside >= SYNCS_BESIDE_MAX))
 		return false;
 	/* Without a thread it has to be here. */
