@@ -359,6 +359,22 @@ static void test_rules_that_are_shared_wait_for_others_and_nobody_waits_with_the
 			    "somebody else's transactions in the namespace leave no room");
 }
 
+static void test_rules_that_nobody_needs_any_more_wait_for_nobody(void **state)
+{
+	struct case_of *at = *state;
+
+	atomic_store(&at->rules.is_given_up, true);
+	SCRIPT({0});
+	assert_int_equal(sync_whole(at), 0);
+	at->rules.is_shared = true;
+	SCRIPT({.await = 1});
+	assert_int_equal(sync_whole(at), -ECANCELED);
+	assert_int_equal(world.reads, 1);
+	assert_int_equal(world.awaits, 0);
+	assert_int_equal(world.commits, 0);
+	assert_int_equal(at->error.class, ERROR_FATAL);
+}
+
 static void test_rules_that_were_held_up_in_the_kernel_say_so(void **state)
 {
 	struct case_of *at = *state;
@@ -409,6 +425,7 @@ int main(void)
 		rules_test(test_rules_that_cannot_be_read_or_changed_at_all_are_left_at_once),
 		rules_test(test_rules_of_our_own_are_sent_without_asking),
 		rules_test(test_rules_that_are_shared_wait_for_others_and_nobody_waits_with_them),
+		rules_test(test_rules_that_nobody_needs_any_more_wait_for_nobody),
 		rules_test(test_rules_that_were_held_up_in_the_kernel_say_so),
 		rules_test(test_rules_remember_what_route_localnet_was),
 		rules_test(test_rules_are_flushed_by_what_is_read),

@@ -8,6 +8,7 @@
  * time: the loop's, or that of a sync which goes on beside the loop.
  */
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -26,6 +27,7 @@ struct rules {
 	int saved_localnet;        /* as the table has it, or had it; -1: not known */
 	bool is_shared;            /* others may change the ruleset, and take their time, */
 	bool is_suspect;           /* and have done so */
+	atomic_bool is_given_up;   /* nobody needs them any more; of any thread */
 };
 
 /* What came of it, in the arena that it was given. */
@@ -65,7 +67,8 @@ int rules_sync_part(struct rules *rules, struct arena *arena, const struct rules
  * Makes the whole namespace true: reads, plans and commits, until it is so.
  * A commit that comes too late is tried again a few times; a refusal by the
  * kernel has the whole table replaced, once, before it is an error. Errors: as
- * kernel_read(), kernel_commit(), -ENOMEM.
+ * kernel_read(), kernel_commit(), -ENOMEM; -ECANCELED where they were given up
+ * before others were waited for.
  */
 int rules_sync_whole(struct rules *rules, struct arena *arena, const struct ruleset *desired,
 		     struct rules_outcome *ret, struct error *error);

@@ -259,6 +259,7 @@ void sync_leave(struct target *target)
 {
 	if (target->sync) {
 		kernel_monitor_mute(target->rules->monitor);
+		atomic_store(&target->rules->is_given_up, true);
 		target->sync->target = NULL;
 	} else {
 		closer_rules(target->agent, target->rules);
@@ -282,7 +283,9 @@ void syncs_done(struct agent *agent)
 
 int sync_flush(struct target *target, struct error *error)
 {
-	if (target->sync)
+	if (target->sync) {
+		atomic_store(&target->rules->is_given_up, true);
 		sync_wait(target->sync);
+	}
 	return rules_flush(target->rules, error);
 }
