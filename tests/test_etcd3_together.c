@@ -107,7 +107,7 @@ static void free_batch(struct world *world)
 static const char *give(struct world *world, size_t most)
 {
 	const struct etcd3_range range = etcd3_together_range(&world->batch);
-	struct together together = {.batch = &world->batch};
+	struct together together = etcd3_together_begin(&world->batch);
 	struct etcd3_result result = {0};
 	size_t given = 0;
 

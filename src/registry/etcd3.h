@@ -71,8 +71,10 @@ void etcd3_batch_send(struct batch *batch);
 struct etcd3_range etcd3_together_range(const struct batch *batch);
 struct together {
 	const struct batch *batch;
+	size_t longest;          /* of its services' keys */
 	size_t wanted, unwanted; /* keys */
 };
+struct together etcd3_together_begin(const struct batch *batch);
 etcd3_key_function etcd3_together_take; /* user is a struct together */
 /* Whether an answer holds all keys of the service. */
 bool etcd3_together_holds(const struct service *service, const struct etcd3_result *result);

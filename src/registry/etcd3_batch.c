@@ -262,7 +262,7 @@ static enum verdict_of_answer batch_decode(struct batch *batch,
 {
 	struct etcd3_result results[2 * BATCH_SERVICES] = {0};
 	size_t marks[BATCH_SERVICES] = {0};
-	struct together together = {.batch = batch};
+	struct together together = etcd3_together_begin(batch);
 	struct ranges ranges;
 	struct registry_position position;
 	int code;

@@ -69,15 +69,28 @@ static bool has_key(const struct service *service, const char *key, size_t lengt
 	return service->key_length == length && memcmp(service->start, key, length) == 0;
 }
 
+struct together etcd3_together_begin(const struct batch *batch)
+{
+	struct together together = {.batch = batch};
+
+	for (size_t i = 0; i < batch->count; i++) {
+		if (batch->services[i]->key_length > together.longest)
+			together.longest = batch->services[i]->key_length;
+	}
+	return together;
+}
+
 int etcd3_together_take(const char *key, size_t key_length, const char *value, size_t value_length,
 			void *user)
 {
 	struct together *together = user;
 	const struct batch *batch = together->batch;
+	/* A key may be longer than any service's, and be made of "/". */
+	size_t most = key_length < together->longest ? key_length : together->longest;
 	bool found = false;
 
 	/* By the key itself, and by each one that it lies below. */
-	for (size_t length = 1; length <= key_length; length++) {
+	for (size_t length = 1; length <= most; length++) {
 		if (length < key_length && key[length] != '/')
 			continue;
 		for (size_t i = find(batch, key, length);
