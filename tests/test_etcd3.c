@@ -131,6 +131,26 @@ static void test_etcd3_decode_txn_of_keys_gives_documents_and_revision(void **st
 	document_list_done(&decoded.list);
 }
 
+/* An answer that is given up is asked for again: its documents come twice. */
+static void test_documents_that_are_cut_off_are_counted_no_more(void **state)
+{
+	struct document_list list = {.arena = arena_new()};
+	size_t bytes;
+
+	(void)state;
+	assert_non_null(list.arena);
+	assert_int_equal(document_list_add(&list, "/a", 2, "one", 3), 0);
+	bytes = list.bytes;
+	assert_true(bytes > 0);
+	assert_int_equal(document_list_add(&list, "/a/\0b", 5, "two", 3), 0);
+	document_list_cut(&list, 3);
+	assert_int_equal(list.count, 2);
+	document_list_cut(&list, 1);
+	assert_int_equal(list.count, 1);
+	assert_int_equal(list.bytes, bytes);
+	document_list_done(&list);
+}
+
 static void test_etcd3_decode_txn_of_nothing_gives_no_documents(void **state)
 {
 	struct decoded decoded;
@@ -279,6 +299,7 @@ int main(void)
 		cmocka_unit_test(test_etcd3_encode_txn_of_two_ranges_is_golden),
 		cmocka_unit_test(test_etcd3_decode_txn_of_keys_gives_documents_and_revision),
 		cmocka_unit_test(test_etcd3_decode_txn_of_nothing_gives_no_documents),
+		cmocka_unit_test(test_documents_that_are_cut_off_are_counted_no_more),
 		cmocka_unit_test(test_etcd3_decode_txn_of_a_wrong_answer_says_what_is_wrong),
 		cmocka_unit_test(test_etcd3_encode_authenticate_escapes_what_json_needs),
 		cmocka_unit_test(test_etcd3_decode_authenticate_takes_only_what_a_header_can_hold),

@@ -53,6 +53,11 @@ char *document_key(struct arena *arena, const char *key, size_t length)
 	return copy;
 }
 
+static size_t bytes_of(const struct document *document)
+{
+	return strlen(document->key) + document_size(document->length);
+}
+
 int document_list_add(struct document_list *list, const char *key, size_t key_length,
 		      const char *value, size_t value_length)
 {
@@ -65,14 +70,14 @@ int document_list_add(struct document_list *list, const char *key, size_t key_le
 	if (!document.key || !document.value)
 		return -ENOMEM;
 	list->items[list->count++] = document;
-	list->bytes += strlen(document.key) + document_size(value_length);
+	list->bytes += bytes_of(&document);
 	return 0;
 }
 
 void document_list_cut(struct document_list *list, size_t count)
 {
-	if (count < list->count)
-		list->count = count;
+	while (list->count > count)
+		list->bytes -= bytes_of(&list->items[--list->count]);
 }
 
 int document_list_check(const struct document_list *list, struct error *error)
