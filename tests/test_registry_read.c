@@ -455,6 +455,29 @@ static void test_registry_read_of_too_large_answers_asks_for_less(void **state)
 	assert_int_equal(http_server_count(fixture->servers[0]), 7);
 }
 
+/* As a proxy may that gives up on a long answer: one range for many is refused. */
+static bool serve_apart(struct http_server *server, const char *request, struct text *answer,
+			void *user)
+{
+	if (count_of(request, "request_range") > 1)
+		return serve_empty(server, request, answer, user);
+	http_server_answer(answer, "502 Bad Gateway", "oops");
+	return true;
+}
+
+static void test_registry_read_that_fails_for_many_at_once_asks_for_each(void **state)
+{
+	struct fixture *fixture = *state;
+
+	fixture->servers[0] = http_server_new(fixture->loop, serve_apart, NULL);
+	open_registry(fixture, "etcd", false);
+	read_services(fixture, 130);
+	assert_int_equal(fixture->answers, 130);
+	assert_int_equal(fixture->failed, 0);
+	assert_int_equal(fixture->unreachable.code, 0);
+	assert_true(http_server_count(fixture->servers[0]) <= 6);
+}
+
 static void test_registry_read_of_an_answer_that_is_always_too_large_fails(void **state)
 {
 	struct fixture *fixture = *state;
@@ -771,6 +794,7 @@ int main(void)
 		cmocka_unit_test(test_registry_read_without_the_known_cluster_takes_another),
 		TEST(test_registry_read_with_one_forbidden_service_fails_that_one_alone),
 		TEST(test_registry_read_of_too_large_answers_asks_for_less),
+		TEST(test_registry_read_that_fails_for_many_at_once_asks_for_each),
 		TEST(test_registry_read_of_an_answer_that_is_always_too_large_fails),
 		TEST(test_registry_read_of_pages_is_of_one_revision),
 		TEST(test_registry_read_of_a_compacted_revision_starts_anew),

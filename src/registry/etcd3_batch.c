@@ -418,6 +418,11 @@ static void batch_on_failed(const struct error *error, void *user)
 		batch->takes_foreign = true;
 		batch_requeue(batch, 0, batch->count, batch->limit);
 		batch->count = 0;
+	} else if (batch->together) {
+		/* Something in between may fail at so much, and not at each by itself. */
+		batch->read->scattered = true;
+		batch_take_apart(batch);
+		batch->count = 0;
 	} else {
 		etcd3_batch_fail(batch, error);
 	}
