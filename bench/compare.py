@@ -4,10 +4,10 @@
 
     bench/compare.py BEFORE.json AFTER.json
 
-A row counts as changed where its median moved by more than a tenth and the middle
-halves of both do not overlap. Where `raw` or `direct` moved along, so did the
-machine: then the ratio to it is what counts. Ends with status 1 where something
-became worse.
+A row counts as changed where its median, of a few measures at least, moved by more
+than a tenth, and the middle halves of both do not overlap. Where `raw` or `direct`
+moved along, so did the machine: then the ratio to it is what counts. Ends with
+status 1 where something became worse.
 """
 
 import json
@@ -16,7 +16,7 @@ import sys
 
 import figures
 
-NOTABLE = 0.10
+NOTABLE, SEVERAL = 0.10, 3
 BETTER_WHEN_LARGE = ("B/s", "/s")
 YARDSTICKS = ("raw", "direct", "empty")
 
@@ -54,7 +54,8 @@ def compare(before, after):
             continue
         scale = _scale(before, after, key)
         ratio = new["median"] / old["median"] / scale
-        notable = abs(ratio - 1) > NOTABLE and _apart(old, new, scale)
+        several = min(old["count"], new["count"]) >= SEVERAL
+        notable = several and abs(ratio - 1) > NOTABLE and _apart(old, new, scale)
         worse = ratio < 1 if old["unit"] in BETTER_WHEN_LARGE else ratio > 1
         yield key, old, new, ratio, ("worse" if worse else "better") if notable else ""
 

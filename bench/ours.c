@@ -15,12 +15,12 @@
  *     same N           a document that is written again unchanged
  *     resync N         everything is read and compared, and nothing is found
  */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "../src/agent/agent_private.h"
 #include "dragoman/base/text.h"
@@ -44,9 +44,7 @@ struct ours {
 	/* By service and document, of which there is one more than endpoints: the spare. */
 	uint32_t *numbers;
 	unsigned *spare;
-	struct loop_source *look;
-	int registry;
-	char url[64];
+	int registry; /* a file that holds nothing */
 };
 
 static uint32_t *number_of(struct ours *ours, unsigned service, unsigned document)
@@ -123,7 +121,7 @@ static void tell_whole(struct ours *ours, unsigned service)
 
 static bool is_done(const struct agent *agent)
 {
-	return TAILQ_EMPTY(&agent->dirty) && TAILQ_EMPTY(&agent->stale) && agent->syncs_beside == 0;
+	return TAILQ_EMPTY(&agent->dirty) && TAILQ_EMPTY(&agent->stale);
 }
 
 /* A target whose commit failed waits for its turn in a timer: nothing here calls that. */
@@ -141,33 +139,19 @@ static int check(const struct agent *agent)
 	return 0;
 }
 
-/* Without a pause, so that no time passes between the end of a sync and this. */
-static void on_look(struct loop_source *source, void *user)
-{
-	struct ours *ours = user;
-
-	if (ours->agent->syncs_beside)
-		loop_source_trigger(source);
-	else
-		loop_stop(ours->loop);
-}
-
-/* What is large goes on beside the loop, which has to run until it is done. */
 static uint64_t reconcile(struct ours *ours)
 {
 	uint64_t began = console_now();
 
 	while (!is_done(ours->agent)) {
 		reconciler_run(ours->agent);
-		if (ours->agent->syncs_beside == 0)
-			continue;
-		loop_source_trigger(ours->look);
-		(void)loop_run(ours->loop);
+		/* What goes on beside the loop is told on it, and nothing runs that here. */
+		syncs_done(ours->agent);
 	}
 	return console_now() - began;
 }
 
-/* On a busy machine a commit that had to wait is charged to somebody, and has consequences. */
+/* On a busy machine a commit that had to wait is charged, and the next put off: not here. */
 static void forgive(const struct agent *agent)
 {
 	struct target *target;
@@ -221,9 +205,10 @@ static int add_descriptors(struct descriptor_set *set, const struct origin *orig
 
 static int open_agent(struct ours *ours)
 {
+	char url[64];
 	/* Where process 1 cannot be seen, the namespace that we are in would count as the host's.
 	 */
-	struct agent_options options = {.registry = {.url = ours->url},
+	struct agent_options options = {.registry = {.url = url},
 					.root = "/services",
 					.env_prefix = "BACKEND_",
 					.allow_host_netns = true};
@@ -231,6 +216,7 @@ static int open_agent(struct ours *ours)
 	struct error error = {0};
 
 	options.admission = &admission;
+	(void)snprintf(url, sizeof(url), "file:///proc/self/fd/%d", ours->registry);
 	if (agent_new(ours->loop, &options, &ours->agent, &error) < 0)
 		return fail("agent", &error);
 	for (size_t i = 0; i < ours->spaces.count; i++) {
@@ -392,20 +378,13 @@ static int show(void *user, const unsigned *numbers)
 
 /* --- Beginning ----------------------------------------------------------------- */
 
-/* It has to be one; it is connected to, and never answers. */
+/* The registry is never asked: nothing runs the loop. But it has to be one. */
 static int open_registry(struct ours *ours)
 {
-	struct sockaddr_in own = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	socklen_t length = sizeof(own);
-
-	ours->registry = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (ours->registry < 0 ||
-	    bind(ours->registry, (const struct sockaddr *)&own, sizeof(own)) < 0 ||
-	    listen(ours->registry, SOMAXCONN) < 0 ||
-	    getsockname(ours->registry, (struct sockaddr *)&own, &length) < 0)
+	ours->registry = memfd_create("registry", MFD_CLOEXEC);
+	if (ours->registry < 0)
 		return -1;
-	(void)snprintf(ours->url, sizeof(ours->url), "etcd://127.0.0.1:%u", ntohs(own.sin_port));
-	return 0;
+	return write(ours->registry, "{}", 2) == 2 ? 0 : -1;
 }
 
 int main(int argc, char **argv)
@@ -423,9 +402,8 @@ int main(int argc, char **argv)
 	ours.numbers = console_memory((size_t)ours.state.services * (ours.state.endpoints + 1),
 				      sizeof(*ours.numbers));
 	ours.spare = console_memory(ours.state.services, sizeof(*ours.spare));
-	if (loop_new(&ours.loop) < 0 ||
-	    loop_add_deferred(ours.loop, "look", on_look, &ours, &ours.look) < 0 ||
-	    open_registry(&ours) < 0 || spaces_open(&ours.spaces, ours.state.namespaces) < 0)
+	if (loop_new(&ours.loop) < 0 || open_registry(&ours) < 0 ||
+	    spaces_open(&ours.spaces, ours.state.namespaces) < 0)
 		return console_fail("ours") < 0;
 	return console_run(verbs, ARRAY_SIZE(verbs), &ours);
 }

@@ -51,7 +51,8 @@ def run_with(rows, folder, name):
 
 def row(peer, median):
     return {"section": "update", "what": "replace", "peer": peer, "at": {"services": 10},
-            "unit": "s", "median": median, "q1": median * .98, "q3": median * 1.02}
+            "unit": "s", "median": median, "q1": median * .98, "q3": median * 1.02,
+            "count": 9}
 
 
 def test_bench_compare_names_what_became_worse_beside_the_machine(tmp_path):
