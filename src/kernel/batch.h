@@ -71,4 +71,11 @@ const struct nlmsghdr *batch_find(const struct batch *batch, uint32_t seq);
  */
 void batch_describe(const struct nlmsghdr *message, uint32_t offset, char *into, size_t size);
 
+/*
+ * What a kernel may have been built without that answers with `code` (-errno)
+ * to a message, to be put behind its words; "" where nothing is known. message
+ * may be NULL.
+ */
+const char *batch_lacking(const struct nlmsghdr *message, int code);
+
 #endif

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include <errno.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <stdio.h>
@@ -136,5 +137,21 @@ void batch_describe(const struct nlmsghdr *message, uint32_t offset, char *into,
 			       text_printable(printable, sizeof(printable), name, strlen(name)));
 	} else {
 		(void)snprintf(into, size, "%s", verb_of(type));
+	}
+}
+
+const char *batch_lacking(const struct nlmsghdr *message, int code)
+{
+	if (!message || (code != -ENOENT && code != -EOPNOTSUPP))
+		return "";
+	switch (NFNL_MSG_TYPE(message->nlmsg_type)) {
+	case NFT_MSG_NEWCHAIN:
+		return " (does this kernel have NAT for nftables, CONFIG_NFT_NAT? see lsmod for "
+		       "nft_chain_nat)";
+	case NFT_MSG_NEWRULE:
+		return " (is this kernel 5.10 or later, with CONFIG_NFT_NAT, CONFIG_NFT_MASQ, "
+		       "CONFIG_NFT_REJECT, CONFIG_NFT_NUMGEN and CONFIG_NFT_CT?)";
+	default:
+		return "";
 	}
 }

@@ -460,23 +460,6 @@ int kernel_read_counters(struct kernel *kernel, struct verdicts *verdicts, struc
 	return r;
 }
 
-/* What a kernel that was built without something says of the objects that need it. */
-static const char *lacking(const struct nlmsghdr *message, int code)
-{
-	if (!message || (code != -ENOENT && code != -EOPNOTSUPP))
-		return "";
-	switch (NFNL_MSG_TYPE(message->nlmsg_type)) {
-	case NFT_MSG_NEWCHAIN:
-		return " (does this kernel have NAT for nftables, CONFIG_NFT_NAT? see lsmod for "
-		       "nft_chain_nat)";
-	case NFT_MSG_NEWRULE:
-		return " (is this kernel 5.10 or later, with CONFIG_NFT_NAT, CONFIG_NFT_MASQ, "
-		       "CONFIG_NFT_REJECT, CONFIG_NFT_NUMGEN and CONFIG_NFT_CT?)";
-	default:
-		return "";
-	}
-}
-
 static int explain_refusal(const struct batch *batch, const struct netlink_refusal *refusal,
 			   struct error *error)
 {
@@ -493,7 +476,7 @@ static int explain_refusal(const struct batch *batch, const struct netlink_refus
 	return error_set(error, refusal->code, error_class_of(refusal->code), "%s: %s%s%s%s%s",
 			 what, strerror(-refusal->code), refusal->text[0] ? " (the kernel: " : "",
 			 refusal->text, refusal->text[0] ? ")" : "",
-			 lacking(message, refusal->code));
+			 batch_lacking(message, refusal->code));
 }
 
 /* Elements alone: nothing in it has the kernel wait for anything but the lock. */
