@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """One namespace made true: the basic flow, with real traffic."""
 
+import pytest
+
 from lab import nft
 from lab.traffic import Conversation, chi_square, connect, send, serve
 
@@ -55,6 +57,21 @@ def test_reconcile_udp_over_ipv6_reaches_every_endpoint(etcd, dragoman, containe
     register(etcd, "dns", *endpoints)
     assert dragoman.reconcile(container, "DNS=dns;8080/udp").code == 0
     assert set(connect(container, LOCAL6_UDP, 100)) == set(endpoints)
+
+
+@pytest.mark.parametrize("where, endpoint", ((LOCAL4, "10.77.0.1:7001"),
+                                             (LOCAL6, "[fd77::1]:7001")), ids=("IPv4", "IPv6"))
+def test_reconcile_servers_with_a_larger_mtu_send_what_arrives(etcd, dragoman, container, hosts,
+                                                               where, endpoint):
+    """A client on the loopback would have them send segments of its MTU, or of theirs."""
+    hosts.run("ip", "link", "set", "eth0", "mtu", "9000")
+    serve_all(hosts, "tcp", endpoint)
+    register(etcd, "web", endpoint)
+    assert dragoman.reconcile(container, "WEB=web;8080").code == 0
+    with Conversation(container, where) as conversation:
+        assert conversation.endpoint == endpoint
+        said = "x" * 60000
+        assert conversation.say(said) == said
 
 
 def test_reconcile_service_without_endpoints_is_refused_at_once(etcd, dragoman, container, hosts):

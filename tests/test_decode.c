@@ -166,8 +166,8 @@ static void test_decode_of_rules_tells_whether_a_chain_is_intact(void **state)
 		{"guard", "01", false},          {"guard", "0123", false},
 		{"guard", "01324", false},       {"guard", "00123", false},
 		{"guard", "012344", false},      {"output", "01", true},
-		{"output", "11", false},         {"postrouting", "012", true},
-		{"postrouting", "01", false},    {"unavailable", "0123", true},
+		{"output", "11", false},         {"postrouting", "01234", true},
+		{"postrouting", "0123", false},  {"unavailable", "0123", true},
 		{"unavailable", "012", false},   {"unavailable", "0132", false},
 		{"unavailable", "01230", false},
 	};

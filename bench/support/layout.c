@@ -137,7 +137,7 @@ void layout_structure(struct batch *batch)
 {
 	static const struct chain_shape shapes[] = {
 		{"output", "nat", NF_INET_LOCAL_OUT, -100, 2, rule_output},
-		{"postrouting", "nat", NF_INET_POST_ROUTING, 100, 3, rule_postrouting},
+		{"postrouting", "nat", NF_INET_POST_ROUTING, 100, 5, rule_postrouting},
 		{"guard", "filter", NF_INET_PRE_ROUTING, -300, 5, rule_guard},
 		{"unavailable", "filter", NF_INET_LOCAL_OUT, 0, 4, rule_unavailable},
 	};

@@ -9,6 +9,7 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/ip.h>
+#include <netinet/tcp.h>
 #include <stdbool.h>
 
 struct expression {
@@ -173,13 +174,37 @@ void rule_output(struct nlmsghdr *message, unsigned index, unsigned slots)
 	lookup(message, index == 0 ? "services4" : "services6", NFT_REG_VERDICT);
 }
 
+/* tcp option maxseg size set rt mtu */
+static void segment_of_route(struct nlmsghdr *message)
+{
+	struct expression opened = open_expression(message, "rt");
+
+	put(message, NFTA_RT_KEY, NFT_RT_TCPMSS);
+	put(message, NFTA_RT_DREG, NFT_REG_1);
+	close_expression(&opened);
+	opened = open_expression(message, "byteorder");
+	put(message, NFTA_BYTEORDER_SREG, NFT_REG_1);
+	put(message, NFTA_BYTEORDER_DREG, NFT_REG_1);
+	put(message, NFTA_BYTEORDER_OP, NFT_BYTEORDER_HTON);
+	put(message, NFTA_BYTEORDER_LEN, 2);
+	put(message, NFTA_BYTEORDER_SIZE, 2);
+	close_expression(&opened);
+	opened = open_expression(message, "exthdr");
+	put(message, NFTA_EXTHDR_SREG, NFT_REG_1);
+	mnl_attr_put_u8(message, NFTA_EXTHDR_TYPE, TCPOPT_MAXSEG);
+	put(message, NFTA_EXTHDR_OFFSET, 2);
+	put(message, NFTA_EXTHDR_LEN, 2);
+	put(message, NFTA_EXTHDR_OP, NFT_EXTHDR_OP_TCPOPT);
+	close_expression(&opened);
+}
+
 void rule_postrouting(struct nlmsghdr *message, unsigned index, unsigned slots)
 {
 	const uint32_t loopback = htonl(INADDR_LOOPBACK);
 	struct expression opened;
 
 	(void)slots;
-	if (index == 2) {
+	if (index == 4) {
 		not_lo(message, NFT_META_OIFNAME);
 		loopback4(message, 12);
 		ct(message, NFT_CT_DST_IP, IP_CT_DIR_ORIGINAL);
@@ -187,12 +212,16 @@ void rule_postrouting(struct nlmsghdr *message, unsigned index, unsigned slots)
 		drop(message);
 		return;
 	}
-	ct(message, index == 0 ? NFT_CT_DST_IP : NFT_CT_DST_IP6, IP_CT_DIR_ORIGINAL);
-	if (index == 0)
+	ct(message, index < 2 ? NFT_CT_DST_IP : NFT_CT_DST_IP6, IP_CT_DIR_ORIGINAL);
+	if (index < 2)
 		cmp(message, NFT_CMP_EQ, &loopback, sizeof(loopback));
 	else
 		cmp(message, NFT_CMP_EQ, &in6addr_loopback, sizeof(in6addr_loopback));
 	not_lo(message, NFT_META_OIFNAME);
+	if (index % 2 == 0) {
+		segment_of_route(message);
+		return;
+	}
 	opened = open_expression(message, "masq");
 	close_expression(&opened);
 }

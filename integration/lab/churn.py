@@ -29,8 +29,9 @@ SERVICES = 20
 TAGS = ("prod", "stats", "eu")
 WORKERS, ALIVE = 4, 8  # containers of one worker that run at the same time
 CHANGES = 6            # of services, for each deed
-# Idle connections that libcurl keeps: as many as there were looks at once, and the registry's.
-CONNECTIONS = 12
+# Idle connections that libcurl keeps, at most: four for each request that was under way at once
+# (CURLMOPT_MAXCONNECTS(3)), which are eight looks and four reads of the registry.
+CONNECTIONS = 4 * (8 + 4)
 
 
 def service_key(number):

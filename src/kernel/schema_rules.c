@@ -10,6 +10,7 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/ip.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,9 @@
 
 /* Offsets of addresses in an IPv4 header. */
 enum { IP4_SOURCE = 12, IP4_DESTINATION = 16 };
+
+/* Where the size is in TCP's option of the maximum segment size (RFC 9293, 3.2). */
+enum { MAXSEG_SIZE = 2 };
 
 /* A rule in the making; a failed allocation is latched. */
 struct builder {
@@ -250,16 +254,46 @@ static void build_no_loopback_source(struct builder *builder)
 	add_verdict(builder, NF_DROP);
 }
 
-/* ct original ip daddr 127.0.0.1 oifname != "lo" masquerade; then ::1; then the above */
+/* tcp option maxseg size set rt mtu: in network byte order, and never to more than it is */
+static void add_segment_of_route(struct builder *builder)
+{
+	struct nftnl_expr *route = add(builder, "rt"), *order = add(builder, "byteorder");
+	struct nftnl_expr *option = add(builder, "exthdr");
+
+	if (!route || !order || !option)
+		return;
+	nftnl_expr_set_u32(route, NFTNL_EXPR_RT_KEY, NFT_RT_TCPMSS);
+	nftnl_expr_set_u32(route, NFTNL_EXPR_RT_DREG, NFT_REG_1);
+	nftnl_expr_set_u32(order, NFTNL_EXPR_BYTEORDER_SREG, NFT_REG_1);
+	nftnl_expr_set_u32(order, NFTNL_EXPR_BYTEORDER_DREG, NFT_REG_1);
+	nftnl_expr_set_u32(order, NFTNL_EXPR_BYTEORDER_OP, NFT_BYTEORDER_HTON);
+	nftnl_expr_set_u32(order, NFTNL_EXPR_BYTEORDER_LEN, sizeof(uint16_t));
+	nftnl_expr_set_u32(order, NFTNL_EXPR_BYTEORDER_SIZE, sizeof(uint16_t));
+	nftnl_expr_set_u32(option, NFTNL_EXPR_EXTHDR_SREG, NFT_REG_1);
+	nftnl_expr_set_u8(option, NFTNL_EXPR_EXTHDR_TYPE, TCPOPT_MAXSEG);
+	nftnl_expr_set_u32(option, NFTNL_EXPR_EXTHDR_OFFSET, MAXSEG_SIZE);
+	nftnl_expr_set_u32(option, NFTNL_EXPR_EXTHDR_LEN, sizeof(uint16_t));
+	nftnl_expr_set_u32(option, NFTNL_EXPR_EXTHDR_OP, NFT_EXTHDR_OP_TCPOPT);
+}
+
+/*
+ * ct original ip daddr 127.0.0.1 oifname != "lo" tcp option maxseg size set rt mtu
+ * the same, masquerade; then both for ::1; then the above
+ *
+ * A client on the loopback says that it takes segments of 64 KiB, which nobody
+ * will send it through a link: hosts with a larger MTU than that link's send too
+ * much then, and the others get into the way of what the kernel can put together
+ * and take apart by itself.
+ */
 static void build_postrouting(struct builder *builder, unsigned index)
 {
 	const uint32_t loopback = htonl(INADDR_LOOPBACK);
 
-	if (index == 2) {
+	if (index == 4) {
 		build_no_loopback_source(builder);
 		return;
 	}
-	if (index == 0) {
+	if (index < 2) {
 		add_ct(builder, NFT_CT_DST_IP, IP_CT_DIR_ORIGINAL);
 		add_cmp(builder, NFT_CMP_EQ, &loopback, sizeof(loopback));
 	} else {
@@ -267,7 +301,11 @@ static void build_postrouting(struct builder *builder, unsigned index)
 		add_cmp(builder, NFT_CMP_EQ, &in6addr_loopback, sizeof(in6addr_loopback));
 	}
 	add_not_lo(builder, NFT_META_OIFNAME);
-	(void)add(builder, "masq");
+	/* Who is masqueraded does not come to what is behind. */
+	if (index % 2 == 0)
+		add_segment_of_route(builder);
+	else
+		(void)add(builder, "masq");
 }
 
 /* ip option lsrr exists, exthdr rt exists */
@@ -356,11 +394,10 @@ unsigned schema_rule_count(const struct chain *chain)
 {
 	switch ((enum chain_kind)chain->kind) {
 	case CHAIN_GUARD:
+	case CHAIN_POSTROUTING:
 		return 5;
 	case CHAIN_UNAVAILABLE:
 		return 4;
-	case CHAIN_POSTROUTING:
-		return 3;
 	case CHAIN_OUTPUT:
 	case CHAIN_BALANCE:
 	case CHAIN_NTH:
