@@ -349,16 +349,24 @@ def waits_until(finished, services, arrivals):
     return took
 
 
+def keep_to(pid, processors):
+    """All threads that it has, and so those that they will make."""
+    for thread in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), processors)
+
+
 @pytest.fixture
-def apart():
-    """Two processors, one of them for what stays in the kernel for seconds: one that is built not to
-    be preempted there leaves nothing else a turn."""
+def apart(etcd):
+    """Two processors, one of them for what stays in the kernel for seconds: a kernel that is built
+    not to be preempted there leaves nothing else a turn, etcd neither."""
     all_of_them = os.sched_getaffinity(0)
     assert len(all_of_them) > 1, "this takes two processors"
     ours, theirs = min(all_of_them), max(all_of_them)
-    os.sched_setaffinity(0, {ours})
+    for pid in (os.getpid(), etcd.pid):
+        keep_to(pid, {ours})
     yield ("taskset", "-c", str(theirs))
-    os.sched_setaffinity(0, all_of_them)
+    for pid in (os.getpid(), etcd.pid):
+        keep_to(pid, all_of_them)
 
 
 @pytest.mark.alone

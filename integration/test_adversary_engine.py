@@ -223,12 +223,14 @@ def test_engine_that_hangs_is_given_up_in_time_and_found_again(engine, follow):
         with BlackHole() as nowhere:
             deaf = follow(types.SimpleNamespace(url=f"tcp://{nowhere.address}"), ready=False)
             for each, kind, _, other in found:
-                wait_until(lambda: "docker: lost" in other.log, 30, what="the engine to be lost")
+                wait_until(lambda: "docker: cannot be reached yet" in other.log, 30,
+                           what="a word about the engine")
                 assert "within 10 s" in other.log and other.get("/healthz")[0] == 200, other.log
                 assert other.metric('errors_total{class="transient"}') >= 1
                 each.behave(kind, whole)
                 each.cut()
-            wait_until(lambda: "docker: lost" in deaf.log, 30, what="the engine to be lost")
+            wait_until(lambda: "docker: cannot be reached yet" in deaf.log, 30,
+                       what="a word about the engine")
         wait_until(lambda: all(f"docker: container {each.id[:12]}: " in agent.log
                                for each in stuck), 30, what="a word about each")
         assert agent.metric('errors_total{class="transient"}') == len(stuck)

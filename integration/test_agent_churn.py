@@ -32,7 +32,7 @@ CONTAINERS = int(os.environ.get("DRAGOMAN_CHURN", 200))
 TIMES = int(os.environ.get("DRAGOMAN_CHURN_TIMES", 10))
 ROUNDS, CHECKPOINTS = 2, 2
 # What a second round may add to the memory that the first has left.
-GROWTH = (32 << 20) if PROGRAM == SANITIZED else (256 << 10)
+GROWTH = (32 << 20) if PROGRAM == SANITIZED else (512 << 10)
 
 
 @pytest.fixture

@@ -89,14 +89,17 @@ def test_consul_service_that_is_not_there_is_told_from_one_that_fails(consul, co
     consul.register("web", "web-1", "10.77.0.1", 80, status="critical")
     dragoman = Dragoman(consul.url)
     assert dragoman("resolve", "wbe;80").stdout == (
-        "wbe for 80/tcp: 0 endpoints, 0 skipped: the registry holds nothing there\n")
+        "wbe for 80/tcp: 0 endpoints, 0 skipped\n"
+        "no endpoint: the registry holds nothing there\n")
     assert dragoman("resolve", "web;80").stdout == (
         f"skipped web/{NODE}/web-1: check \"Service 'web' check\" is critical\n"
-        "web for 80/tcp: 0 endpoints, 1 skipped\n")
+        "web for 80/tcp: 0 endpoints, 1 skipped\n"
+        f"no endpoint: the one document was skipped, web/{NODE}/web-1: check \"Service 'web' "
+        "check\" is critical\n")
     done = dragoman.reconcile(container, "WEB=web;80", "WBE=wbe;81")
     assert done.code == 0 and len(done.errors) == 2, done
     assert "BACKEND_WBE: wbe: no endpoint, the registry holds nothing there" in done.errors
-    assert "all documents were skipped: 1" in done.stderr and "is critical" in done.stderr
+    assert "the one document was skipped" in done.stderr and "is critical" in done.stderr
 
 
 def test_consul_key_paths_are_invalid_and_say_so(consul, container):
@@ -137,7 +140,7 @@ def test_consul_instances_are_followed_through_all_that_happens_to_them(consul, 
     wait_for(container, 2, listen=PROD)
     consul.set_check("b", "warn")
     wait_for(container, listen=PROD)
-    assert "BACKEND_PROD: web: no endpoint is left, all documents are skipped: 3, the first one " \
+    assert "BACKEND_PROD: web: no endpoint is left, all 3 documents were skipped, the first one " \
         f"web/{NODE}/a: check \"Service 'web' check\" is critical" in agent.log
     wait_for(container, 3)
     consul.set_check("a", "pass")
@@ -153,9 +156,10 @@ def test_consul_instances_are_followed_through_all_that_happens_to_them(consul, 
     wait_for(container, 1, 3, 3)
     consul.call("/v1/agent/maintenance?enable=true", method="PUT")
     wait_for(container)
-    assert agent.namespace(container.inode)["backends"][0]["reason"] == "in maintenance mode: " \
-        "Maintenance mode is enabled for this node, but no reason was provided. This is a " \
-        "default message."
+    assert agent.namespace(container.inode)["backends"][0]["reason"] == (
+        f"all 3 documents were skipped, the first one web/{NODE}/a: in maintenance mode: "
+        "Maintenance mode is enabled for this node, but no reason was provided. This is a "
+        "default message.")
     consul.call("/v1/agent/maintenance?enable=false", method="PUT")
     wait_for(container, 1, 3, 3)
     for name in "abc":

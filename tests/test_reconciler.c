@@ -22,6 +22,7 @@ static struct {
 	struct agent agent;
 	struct target target;
 	size_t begun;
+	bool is_able;
 } world;
 
 int sync_begin(struct target *target, struct error *error)
@@ -30,6 +31,12 @@ int sync_begin(struct target *target, struct error *error)
 	(void)error;
 	world.begun++;
 	return 0;
+}
+
+bool target_is_able(const struct target *target)
+{
+	(void)target;
+	return world.is_able;
 }
 
 bool target_is_shared(const struct target *target)
@@ -129,6 +136,22 @@ static void test_reconciler_takes_a_debt_for_paid_when_time_has_paid_it(void **s
 	assert_true(begins(500 * MILLISECONDS, 4 * 500 * MILLISECONDS, SYNCS_SLOW_MAX));
 }
 
+/* One that cannot make transactions waited behind a lock of the host's: it owes nothing. */
+static void test_reconciler_charges_for_waiting_who_can_have_done_it(void **state)
+{
+	const struct sync sync = {
+		.outcome.held_up = true, .code = -1, .part = true, .took = 3000 * MILLISECONDS};
+
+	(void)state;
+	world.target.charged = loop_now(world.agent.loop);
+	reconciler_synced(&world.target, &sync);
+	assert_int_equal(world.target.debt, 0);
+	assert_true(world.target.suspect > loop_now(world.agent.loop));
+	world.is_able = true;
+	reconciler_synced(&world.target, &sync);
+	assert_true(world.target.debt > 2000 * MILLISECONDS);
+}
+
 #define reconciler_test(function) cmocka_unit_test_setup_teardown(function, begin, end)
 
 int main(void)
@@ -136,6 +159,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		reconciler_test(test_reconciler_keeps_those_who_made_us_wait_to_a_few_syncs),
 		reconciler_test(test_reconciler_takes_a_debt_for_paid_when_time_has_paid_it),
+		reconciler_test(test_reconciler_charges_for_waiting_who_can_have_done_it),
 	};
 
 	return cmocka_run_group_tests_name("reconciler", tests, NULL, NULL);

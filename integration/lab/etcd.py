@@ -156,6 +156,10 @@ class Etcd:
                    deadline=30, what="etcd's health")
         return self._process.ended() is None
 
+    @property
+    def pid(self):
+        return self._process.pid
+
     def stop(self):
         """Ends the server; its data and its ports stay."""
         self._process.stop()

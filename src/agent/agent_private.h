@@ -271,6 +271,8 @@ bool target_is_pending(const struct target *target);
 struct backend *target_backend(const struct target *target, const struct listen *listen);
 /* Something that only a hand in the namespace can have done waits to be put right. */
 bool target_is_meddled_with(const struct target *target);
+/* Whether one of its members may change its ruleset itself. */
+bool target_is_able(const struct target *target);
 /* Whether somebody else may hold its ruleset's lock for long: waiting is not for the loop. */
 bool target_is_shared(const struct target *target);
 bool target_is_suspect(const struct target *target); /* because they did, lately */

@@ -39,19 +39,14 @@ int backend_fill(struct arena *arena, const struct agent *agent, const struct ba
 static void tell_of_none(struct arena *arena, const struct backend *backend)
 {
 	const char *variable = backend->descriptor->variable;
-	const char *key = service_key(backend->subscription->service);
+	const char *key = service_key(backend->subscription->service), *lack;
 	struct selection selection;
 
 	if (backend_select(arena, backend->target->agent, backend, &selection) < 0)
 		return;
-	if (selection.skipped_count)
-		log_warn("%s: %s: no endpoint is left, all documents are skipped: %zu, the first "
-			 "one %s: %s",
-			 variable, key, selection.skipped_count, selection.skipped[0].key,
-			 selection.skipped[0].reason);
-	else
-		log_warn("%s: %s: no endpoint is left, the registry holds nothing there", variable,
-			 key);
+	lack = selection_lack(arena, &selection, &backend->descriptor->tags);
+	log_warn("%s: %s: no endpoint is left%s%s", variable, key, lack ? ", " : "",
+		 lack ? lack : "");
 }
 
 /* The same, and says where the last endpoint has gone. */

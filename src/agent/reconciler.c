@@ -136,7 +136,9 @@ static void charge(struct target *target, uint64_t cost, uint64_t now)
 /* What a namespace wants is ours to pay, however long that takes; waiting for it is not. */
 static void charge_sync(struct target *target, const struct sync *sync, uint64_t now)
 {
-	if (sync->drifted || sync->disturbed || sync->overtaken || sync->outcome.held_up)
+	/* Who cannot have done it has waited behind a lock of the whole host's. */
+	if (sync->drifted || sync->disturbed || sync->overtaken ||
+	    (sync->outcome.held_up && target_is_able(target)))
 		charge(target, sync->took, now);
 	if (sync->outcome.held_up)
 		target->suspect = now + suspicion;

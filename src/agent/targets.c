@@ -385,7 +385,7 @@ bool target_is_meddled_with(const struct target *target)
 	return target->drifted || target->overtaken || target->disturbed;
 }
 
-bool target_is_shared(const struct target *target)
+bool target_is_able(const struct target *target)
 {
 	const struct member *member;
 
@@ -393,7 +393,12 @@ bool target_is_shared(const struct target *target)
 		if (member->is_able)
 			return true;
 	}
-	return target_is_suspect(target);
+	return false;
+}
+
+bool target_is_shared(const struct target *target)
+{
+	return target_is_able(target) || target_is_suspect(target);
 }
 
 bool target_is_suspect(const struct target *target)
