@@ -442,10 +442,10 @@ static void test_kernel_that_awaits_others_goes_on_where_there_are_none(void **s
 	struct ruleset two = lab_service(lab, FAMILY_IPV4, 2),
 		       one = lab_service(lab, FAMILY_IPV4, 1);
 
-	assert_int_equal(kernel_await_others(lab->kernel, false, &lab->error), 0);
+	assert_int_equal(kernel_await_others(lab->kernel, &lab->error), 0);
 	lab_sync(lab, &two);
 	lab_sync(lab, &one);
-	assert_int_equal(kernel_await_others(lab->kernel, true, &lab->error), 0);
+	assert_int_equal(kernel_await_others(lab->kernel, &lab->error), 0);
 	assert_false(kernel_was_held_up(lab->kernel));
 }
 

@@ -30,7 +30,7 @@ static struct {
 	const struct step *steps;
 	size_t count; /* the last one is repeated */
 	size_t plans, reads, awaits, commits, rebuilds, parts;
-	bool suspect, held_up;
+	bool held_up;
 	uint32_t generation; /* that a commit makes */
 	int saved_localnet;  /* as the table that is read has it */
 } world;
@@ -70,12 +70,11 @@ int kernel_read_counters(struct kernel *kernel, struct verdicts *verdicts, struc
 	return 0;
 }
 
-int kernel_await_others(const struct kernel *kernel, bool suspect, struct error *error)
+int kernel_await_others(const struct kernel *kernel, struct error *error)
 {
 	(void)kernel;
 	(void)error;
 	world.awaits++;
-	world.suspect = suspect;
 	return now()->await;
 }
 
@@ -341,15 +340,12 @@ static void test_rules_that_are_shared_wait_for_others_and_nobody_waits_with_the
 	SCRIPT({0});
 	assert_int_equal(sync_whole(at), 0);
 	assert_int_equal(world.awaits, 1);
-	assert_false(world.suspect);
 	assert_false(at->outcome.held_up);
 	/* What was planned behind another's transaction is planned again. */
-	at->rules.is_suspect = true;
 	SCRIPT({.await = 1}, {0});
 	assert_int_equal(sync_whole(at), 0);
 	assert_int_equal(world.reads, 2);
 	assert_int_equal(world.commits, 1);
-	assert_true(world.suspect);
 	assert_true(at->outcome.held_up);
 	SCRIPT({.await = 1});
 	assert_int_equal(sync_whole(at), -EAGAIN);

@@ -275,7 +275,6 @@ bool target_is_meddled_with(const struct target *target);
 bool target_is_able(const struct target *target);
 /* Whether somebody else may hold its ruleset's lock for long: waiting is not for the loop. */
 bool target_is_shared(const struct target *target);
-bool target_is_suspect(const struct target *target); /* because they did, lately */
 /* Tells what the monitor has told while the target was synced. */
 void target_take_news(struct target *target);
 /* For the log: the name of a member. */

@@ -94,7 +94,7 @@ static int look_out(const struct rules *rules, struct rules_outcome *ret, struct
 	/* Others may take their time again and again: for nobody that is too long. */
 	if (atomic_load(&rules->is_given_up))
 		return error_set(error, -ECANCELED, ERROR_FATAL, "its namespace was let go of");
-	r = kernel_await_others(rules->kernel, rules->is_suspect, error);
+	r = kernel_await_others(rules->kernel, error);
 	ret->held_up |= r > 0;
 	return r <= 0 ? r
 		      : error_set(error, -EAGAIN, ERROR_CONFLICT,

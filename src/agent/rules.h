@@ -25,8 +25,7 @@ struct rules {
 	struct standing *standing; /* what is known to stand */
 	uint32_t generation;       /* that standing is of; 0: it has to be read */
 	int saved_localnet;        /* as the table has it, or had it; -1: not known */
-	bool is_shared;            /* others may change the ruleset, and take their time, */
-	bool is_suspect;           /* and have done so */
+	bool is_shared;            /* others may change the ruleset, and take their time */
 	atomic_bool is_given_up;   /* nobody needs them any more; of any thread */
 };
 

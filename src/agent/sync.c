@@ -240,7 +240,6 @@ int sync_begin(struct target *target, struct error *error)
 	sync->target = target;
 	sync->rules = target->rules;
 	sync->rules->is_shared = target_is_shared(target);
-	sync->rules->is_suspect = target_is_suspect(target);
 	sync->part = !target->whole && rules_are_known(target->rules);
 	r = sync->part ? desired_part(sync->arena, target, &sync->desired)
 		       : desired_whole(sync->arena, target, &sync->desired);

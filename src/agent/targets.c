@@ -398,12 +398,8 @@ bool target_is_able(const struct target *target)
 
 bool target_is_shared(const struct target *target)
 {
-	return target_is_able(target) || target_is_suspect(target);
-}
-
-bool target_is_suspect(const struct target *target)
-{
-	return target->suspect && loop_now(target->agent->loop) < target->suspect;
+	return target_is_able(target) ||
+	       (target->suspect && loop_now(target->agent->loop) < target->suspect);
 }
 
 const char *target_label(const struct target *target)

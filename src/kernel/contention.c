@@ -6,7 +6,6 @@
 #include <time.h>
 
 #include "dragoman/kernel/kernel.h"
-#include "kernel_private.h"
 #include "netlink.h"
 
 /*
@@ -27,9 +26,7 @@
  *
  * While it has the mutex it also waits until what earlier transactions of the
  * namespace have removed is freed, ours among them, which takes a grace period
- * of RCU. So one that had to wait says nothing yet, and is followed by another;
- * and shortly after a commit of ours there is none, as long as nothing is held
- * against the namespace.
+ * of RCU. So one that had to wait says nothing yet, and is followed by another.
  *
  * Whether it had to is not a matter of time alone, since a thread may be stopped
  * for longer by a busy machine: a mutex is waited for asleep, which counts as a
@@ -39,9 +36,8 @@
 enum { PROBES = 4 };
 
 #define MILLISECONDS UINT64_C(1000000)
-static const uint64_t quick = 2 * MILLISECONDS;  /* of the clock */
-static const uint64_t spun = MILLISECONDS / 2;   /* of the processor */
-static const uint64_t freed = 50 * MILLISECONDS; /* what we have removed, most of the time */
+static const uint64_t quick = 2 * MILLISECONDS; /* of the clock */
+static const uint64_t spun = MILLISECONDS / 2;  /* of the processor */
 
 static uint64_t nanoseconds(clockid_t clock)
 {
@@ -91,14 +87,11 @@ static int probe(const struct netns *netns, struct error *error)
 	       nanoseconds(CLOCK_THREAD_CPUTIME_ID) - used > spun;
 }
 
-int kernel_await_others(const struct kernel *kernel, bool suspect, struct error *error)
+int kernel_await_others(const struct kernel *kernel, struct error *error)
 {
 	CLEANUP(netns_done) struct netns netns = NETNS_NONE;
-	int r;
+	int r = kernel_netns(kernel, &netns, error);
 
-	if (!suspect && nanoseconds(CLOCK_MONOTONIC) - kernel_committed(kernel) < freed)
-		return 0;
-	r = kernel_netns(kernel, &netns, error);
 	for (unsigned i = 0; i < PROBES; i++) {
 		if (r == 0)
 			r = probe(&netns, error);

@@ -65,7 +65,6 @@ struct kernel {
 	struct netlink route;
 	int localnet;        /* descriptor of the sysctl */
 	uint32_t generation; /* that the last commit made; 0: not known */
-	uint64_t committed;  /* when a batch was last sent; 0: never */
 	bool held_up;        /* the last commit, by another's */
 };
 
@@ -126,11 +125,6 @@ int kernel_netns(const struct kernel *kernel, struct netns *ret, struct error *e
 uint32_t kernel_generation(const struct kernel *kernel)
 {
 	return kernel->generation;
-}
-
-uint64_t kernel_committed(const struct kernel *kernel)
-{
-	return kernel->committed;
 }
 
 bool kernel_was_held_up(const struct kernel *kernel)
@@ -498,7 +492,6 @@ static int commit_batch(struct kernel *kernel, const struct verdicts *verdicts, 
 		return error_no_memory(error);
 	batch_echo(&batch);
 	before = moment_now();
-	kernel->committed = before.clock;
 	r = netlink_send_batch(&kernel->nfnl, batch.data, batch.length, last_seq, batch.messages,
 			       take_generation, &generation, &refusal);
 	kernel->held_up |= is_plain(verdicts) && moment_slept_since(&before, held_up);

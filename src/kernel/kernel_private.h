@@ -13,9 +13,6 @@
  */
 void kernel_ports(const struct kernel *kernel, uint32_t *ret_nfnl, uint32_t *ret_route);
 
-/* When the last transaction was sent, nanoseconds of CLOCK_MONOTONIC; 0: never. */
-uint64_t kernel_committed(const struct kernel *kernel);
-
 /* Asks for the generation: where it is not that of the last commit, that is not known any more. */
 void kernel_confirm_generation(struct kernel *kernel);
 

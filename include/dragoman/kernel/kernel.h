@@ -91,11 +91,11 @@ int kernel_commit(struct kernel *kernel, const struct verdicts *verdicts, struct
  * others may make transactions that take long, right before kernel_commit(),
  * since that must not wait for them: a kernel that has a batch wait for another
  * in its namespace has those of all namespaces wait behind it. It may take as
- * long as others like. Shortly after a commit of our own that takes a grace
- * period of RCU, and is left out unless they are suspect. Kernels before 5.12 do
- * not tell: 0. Errors: as kernel_netns() and socket(2).
+ * long as others like, and shortly after a commit of our own a grace period of
+ * RCU. Kernels before 5.12 do not tell: 0. Errors: as kernel_netns() and
+ * socket(2).
  */
-int kernel_await_others(const struct kernel *kernel, bool suspect, struct error *error);
+int kernel_await_others(const struct kernel *kernel, struct error *error);
 
 /* Whether the last kernel_commit() had to wait for somebody else's transaction. */
 bool kernel_was_held_up(const struct kernel *kernel);
