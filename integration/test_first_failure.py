@@ -128,7 +128,7 @@ MISTAKES = [
 
     # The registry
     Mistake("etcd-down", "resolve --registry etcd://127.0.0.1:{closed} 'web;80'", 1,
-            "etcd://127.0.0.1:{closed}", "Connection refused", "does etcd run there",
+            "etcd://127.0.0.1:{closed}", "Connection refused", "does the registry run there",
             "port for its clients"),
     Mistake("wrong-port", "resolve --registry etcd://{html} 'web;80'", 1,
             "{html}: status 501", "<html>", "is this an etcd?"),
@@ -137,7 +137,7 @@ MISTAKES = [
     Mistake("tls-where-none-is", "resolve --registry etcds://{address} 'web;80'", 1,
             "https://{address}", "without TLS the URL is etcd://"),
     Mistake("no-tls-where-some-is", "resolve --registry etcd://{closing} 'web;80'", 1,
-            "http://{closing}", "where TLS is spoken the URL is etcds://"),
+            "http://{closing}", "where TLS is spoken the URL begins with etcds://"),
     Mistake("v2-asked-through-v3", "resolve 'oldstyle;80'", 0,
             "/services/oldstyle for 80/tcp", "no endpoint", "etcd v2 has 1 document there",
             "--registry {v2}"),

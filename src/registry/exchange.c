@@ -91,13 +91,13 @@ static const char *hint_of(const struct hosts *hosts, const struct error *last)
 
 	switch (-last->code) {
 	case ECONNREFUSED:
-		return " (does etcd run there, and is that the port for its clients?)";
+		return " (does the registry run there, and is that the port for its clients?)";
 	case ECONNABORTED:
 		/* So ends a server of TLS what is none; and one that is killed, what was under way.
 		 */
 		return tls || hosts->answered
 			       ? ""
-			       : " (where TLS is spoken the URL is etcds:// or etcd2s://)";
+			       : " (where TLS is spoken the URL begins with etcds://, etcd2s:// or consuls://)";
 	case EPROTO:
 		return tls ? " (--tls-ca names the CA to trust; without TLS the URL is etcd:// or "
 			     "etcd2://)"
