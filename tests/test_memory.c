@@ -67,6 +67,7 @@ static int read_descriptors(void *user, struct error *error)
 /* A string longer than jansson's first buffer, or it never grows. */
 #define LONG "0123456789abcdef0123456789abcdef0123456789abcdef"
 
+static const struct admission by_default;
 static const char endpoint_one[] =
 	"{\"ipaddress\": \"10.0.0.1\", \"host_port\": \"49161\", \"tags\": [\"prod\", \"" LONG
 	"\"],"
@@ -87,9 +88,8 @@ static int read_documents(void *user, struct error *error)
 		 .value = "{\"host\": \"nowhere\", \"port\": 1}",
 		 .length = 31},
 	};
-	CLEANUP(service_freep) struct service *service = service_new("/services/web");
+	CLEANUP(service_freep) struct service *service = service_new("/services/web", &by_default);
 	CLEANUP(arena_freep) struct arena *arena = arena_new();
-	const struct admission admission = {0};
 	struct tags none = {0};
 	struct selection selection;
 	int r = service && arena ? service_replace(service, documents, 2) : -ENOMEM;
@@ -98,7 +98,7 @@ static int read_documents(void *user, struct error *error)
 	if (r >= 0)
 		r = service_put(service, &documents[2]);
 	if (r >= 0)
-		r = service_select(arena, service, &none, PROTOCOL_TCP, &admission, &selection);
+		r = service_select(arena, service, &none, PROTOCOL_TCP, &selection);
 	if (r < 0)
 		return error_no_memory(error);
 	assert_int_equal(selection.endpoint_count, 2);
@@ -138,7 +138,7 @@ static int replace_documents_of_one(void *user, struct error *error)
 	bool was = exhaust_pause();
 
 	(void)user;
-	service = service_new("/services/web");
+	service = service_new("/services/web", &by_default);
 	assert_non_null(service);
 	assert_int_equal(service_replace(service, &document, 1), 1);
 	exhaust_go_on(was);

@@ -61,8 +61,7 @@ static const char *selected(struct arena *arena, const struct service *service)
 {
 	struct selection selection;
 
-	assert_int_equal(
-		service_select(arena, service, &no_tags, PROTOCOL_TCP, &by_default, &selection), 0);
+	assert_int_equal(service_select(arena, service, &no_tags, PROTOCOL_TCP, &selection), 0);
 	return selection_text(arena, &selection);
 }
 
@@ -72,7 +71,7 @@ static const char *selected(struct arena *arena, const struct service *service)
 static void test_service_that_is_new_is_empty(void **state)
 {
 	CLEANUP(arena_freep) struct arena *arena = arena_new();
-	CLEANUP(service_freep) struct service *service = service_new("/s/a");
+	CLEANUP(service_freep) struct service *service = service_new("/s/a", &by_default);
 
 	(void)state;
 	assert_string_equal(service_key(service), "/s/a");
@@ -109,7 +108,7 @@ static void test_service_put_of_what_matters_is_a_change(void **state)
 		{"10.0.0.1", 1},
 		{"", 1},
 	};
-	CLEANUP(service_freep) struct service *service = service_new("/s/a");
+	CLEANUP(service_freep) struct service *service = service_new("/s/a", &by_default);
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(puts); i++) {
@@ -122,7 +121,7 @@ static void test_service_put_of_what_matters_is_a_change(void **state)
 static void test_service_remove_takes_just_that_key(void **state)
 {
 	CLEANUP(arena_freep) struct arena *arena = arena_new();
-	CLEANUP(service_freep) struct service *service = service_new("/s/a");
+	CLEANUP(service_freep) struct service *service = service_new("/s/a", &by_default);
 
 	(void)state;
 	assert_int_equal(PUT(service, "/s/a/2", "10.0.0.2:80"), 1);
@@ -144,7 +143,7 @@ static void test_service_passes_over_what_is_not_below_its_key(void **state)
 	static const char *const keys[] = {"/s/a2",  "/s/a2/1", "/s/", "/s/A/1",
 					   "/s/b/1", "s/a/1",   ""};
 	struct document documents[ARRAY_SIZE(keys)];
-	CLEANUP(service_freep) struct service *service = service_new("/s/a");
+	CLEANUP(service_freep) struct service *service = service_new("/s/a", &by_default);
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
@@ -165,7 +164,7 @@ static void test_service_replace_of_the_same_is_no_change(void **state)
 		document("/t", "10.0.0.3:80"),
 	};
 	CLEANUP(arena_freep) struct arena *arena = arena_new();
-	CLEANUP(service_freep) struct service *service = service_new("/s/a");
+	CLEANUP(service_freep) struct service *service = service_new("/s/a", &by_default);
 
 	(void)state;
 	assert_int_equal(service_replace(service, documents, ARRAY_SIZE(documents)), 1);
@@ -184,7 +183,7 @@ static void test_service_replace_of_the_same_is_no_change(void **state)
 static void test_service_select_tells_each_protocol_its_own_reason(void **state)
 {
 	CLEANUP(arena_freep) struct arena *arena = arena_new();
-	CLEANUP(service_freep) struct service *service = service_new("");
+	CLEANUP(service_freep) struct service *service = service_new("", &by_default);
 	struct selection selection;
 
 	(void)state;
@@ -193,8 +192,7 @@ static void test_service_select_tells_each_protocol_its_own_reason(void **state)
 			     "\"proto\":\"Udp\",\"weight\":-1}"),
 			 1);
 	assert_string_equal(selected(arena, service), "-/1 proto Udp, not tcp\n");
-	assert_int_equal(
-		service_select(arena, service, &no_tags, PROTOCOL_UDP, &by_default, &selection), 0);
+	assert_int_equal(service_select(arena, service, &no_tags, PROTOCOL_UDP, &selection), 0);
 	assert_string_equal(selection_text(arena, &selection), "-/1 weight -1 is not 0..256\n");
 }
 
@@ -205,7 +203,7 @@ static void test_service_document_that_fails_is_skipped_and_not_unusable(void **
 	struct document failing = {
 		.key = "/s/a/1", .value = why, .length = sizeof(why) - 1, .is_failing = true};
 	CLEANUP(arena_freep) struct arena *arena = arena_new();
-	CLEANUP(service_freep) struct service *service = service_new("/s/a");
+	CLEANUP(service_freep) struct service *service = service_new("/s/a", &by_default);
 	struct service_unusable unusable;
 	struct selection selection;
 
@@ -213,23 +211,22 @@ static void test_service_document_that_fails_is_skipped_and_not_unusable(void **
 	assert_int_equal(PUT(service, "/s/a/1", "10.0.0.1:80"), 1);
 	assert_int_equal(service_put(service, &failing), 1);
 	assert_int_equal(service_put(service, &failing), 0);
-	assert_int_equal(
-		service_select(arena, service, &no_tags, PROTOCOL_UDP, &by_default, &selection), 0);
+	assert_int_equal(service_select(arena, service, &no_tags, PROTOCOL_UDP, &selection), 0);
 	assert_string_equal(selection_text(arena, &selection),
 			    "-/s/a/1 check \"web\" is critical \\x1b\n");
 	assert_false(selection.skipped[0].is_unusable);
-	service_unusable(service, &by_default, &unusable);
+	service_unusable(service, &unusable);
 	assert_int_equal(unusable.count, 0);
 	failing.is_failing = false;
 	assert_int_equal(service_put(service, &failing), 1);
-	service_unusable(service, &by_default, &unusable);
+	service_unusable(service, &unusable);
 	assert_int_equal(unusable.count, 1);
 }
 
 static void test_service_selection_outlives_the_documents(void **state)
 {
 	CLEANUP(arena_freep) struct arena *arena = arena_new();
-	struct service *service = service_new("/s/a");
+	struct service *service = service_new("/s/a", &by_default);
 	struct selection selection;
 
 	(void)state;
@@ -237,8 +234,7 @@ static void test_service_selection_outlives_the_documents(void **state)
 			     "{\"host\":\"10.0.0.1\",\"port\":80,\"tags\":[\"x\",\"y\"]}"),
 			 1);
 	assert_int_equal(PUT(service, "/s/a/2", "nothing"), 1);
-	assert_int_equal(
-		service_select(arena, service, &no_tags, PROTOCOL_TCP, &by_default, &selection), 0);
+	assert_int_equal(service_select(arena, service, &no_tags, PROTOCOL_TCP, &selection), 0);
 	service_free(service);
 	assert_string_equal(selection_text(arena, &selection),
 			    "+/s/a/1 10.0.0.1:80 1 x,y\n"
@@ -262,6 +258,7 @@ static const char *const values[] = {
 	"",
 	"{\"host\":\"10.0.0.1\",\"port\":80,\"tags\":[\"a\",\"b\"]}",
 	"{\"host\":\"10.0.0.3\",\"port\":80,\"tags\":[\"b\",\"c\",\"\\u0001\"],\"weight\":7}",
+	"{\"host\":\"10.0.0.1\",\"port\":80,\"tags\":[\"b\"],\"weight\":5}",
 	"{\"host\":\"10.0.0.4\",\"port\":80,\"tags\":[\"\",\"a\"],\"proto\":\"udp\"}",
 	"{\"host\":\"10.0.0.5\",\"port\":80,\"tags\":7,\"proto\":\"udp\"}",
 	"{\"host\":\"10.0.0.6\",\"port\":80,\"proto\":\"TCP\",\"x\":1}",
@@ -289,6 +286,29 @@ static size_t documents_there(const struct world *world, struct document *into)
 	return count;
 }
 
+static int compare_candidates(const void *a, const void *b)
+{
+	return endpoint_compare(&((const struct candidate *)a)->endpoint,
+				&((const struct candidate *)b)->endpoint);
+}
+
+/* Who plans rules gets the same endpoints, with the same weights, in their order. */
+static void endpoints_are_those(const struct world *world, const struct tags *tags,
+				enum protocol protocol, struct selection *selection)
+{
+	struct selection bare;
+
+	assert_int_equal(service_endpoints(world->arena, world->service, tags, protocol, &bare), 0);
+	assert_int_equal(bare.endpoint_count, selection->endpoint_count);
+	qsort(selection->endpoints, selection->endpoint_count, sizeof(*selection->endpoints),
+	      compare_candidates);
+	for (size_t i = 0; i < bare.endpoint_count; i++) {
+		assert_memory_equal(&bare.endpoints[i].endpoint, &selection->endpoints[i].endpoint,
+				    sizeof(struct endpoint));
+		assert_int_equal(bare.endpoints[i].weight, selection->endpoints[i].weight);
+	}
+}
+
 /* What either of them comes to, for each of some requests. */
 static const char *told(const struct world *world, bool from_service)
 {
@@ -308,12 +328,14 @@ static const char *told(const struct world *world, bool from_service)
 		for (size_t n = 0; n < tags.count; n++)
 			tag_names[n] = names[(wanted[i / 2][0] + n) % 3];
 		r = from_service ? service_select(world->arena, world->service, &tags, protocol,
-						  &by_default, &selection)
+						  &selection)
 				 : documents_select(world->arena, documents, count, &tags, protocol,
 						    &by_default, &selection);
 		assert_int_equal(r, 0);
 		text = arena_printf(world->arena, "%s%zu:\n%s", text, i,
 				    selection_text(world->arena, &selection));
+		if (from_service)
+			endpoints_are_those(world, &tags, protocol, &selection);
 	}
 	return text;
 }
@@ -353,7 +375,7 @@ static int change_all(struct world *world)
 
 static void world_begin(struct world *world, const char *base)
 {
-	*world = (struct world){.service = service_new(base)};
+	*world = (struct world){.service = service_new(base, &by_default)};
 	for (size_t i = 0; i < KEYS; i++) {
 		static const char *const forms[] = {"%s/%zu", "%s/%zu/x", "%s/%zu\xff", "%s/%zu-"};
 
@@ -445,7 +467,7 @@ static void test_service_of_many_is_small(void **state)
 		char key[64];
 
 		(void)snprintf(key, sizeof(key), "/services/production/application-%zu", i);
-		services[i] = service_new(key);
+		services[i] = service_new(key, &by_default);
 		fill(services[i], i);
 	}
 	after = mallinfo2();
@@ -480,13 +502,13 @@ static void test_service_tells_of_documents_that_nobody_can_use(void **state)
 		{"/s/a/\x1b\xff\xc3\xa9", "x", "/s/a/\\x1b\\xff\xc3\xa9",
 		 "neither a JSON object nor ip:port", 2},
 	};
-	CLEANUP(service_freep) struct service *service = service_new("/s/a");
+	CLEANUP(service_freep) struct service *service = service_new("/s/a", &by_default);
 	struct service_unusable told;
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(steps); i++) {
 		assert_int_equal(PUT(service, steps[i].key, steps[i].value), 1);
-		service_unusable(service, &by_default, &told);
+		service_unusable(service, &told);
 		assert_int_equal(told.count, steps[i].count);
 		assert_string_equal(told.key, steps[i].first);
 		assert_string_equal(told.reason, steps[i].reason);
@@ -504,15 +526,15 @@ static void test_service_key_of_an_unusable_document_is_cut(void **state)
 	service_key[sizeof(service_key) - 1] = '\0';
 	for (size_t length = 200; length < sizeof(service_key); length += 7) {
 		CLEANUP(service_freep)
-		struct service *service = service_new(service_key + sizeof(service_key) - 1 -
-						      length);
+		struct service *service = service_new(
+			service_key + sizeof(service_key) - 1 - length, &by_default);
 
 		for (size_t more = 40; more < 3000; more += 83) {
 			(void)snprintf(key, sizeof(key), "%s/%0*d",
 				       service_key + sizeof(service_key) - 1 - length, (int)more,
 				       0);
 			assert_int_equal(PUT(service, key, "x"), 1);
-			service_unusable(service, &by_default, &told);
+			service_unusable(service, &told);
 			assert_int_equal(told.count, 1);
 			assert_in_range(strlen(told.key), 240, SHOWN_KEY_MAX - 1);
 			assert_int_equal(strncmp(told.key, key, 200), 0);

@@ -144,14 +144,12 @@ static void describe(const struct agent *agent, char *into)
 {
 	const struct subscription *subscription = agent->subscriptions[0];
 	CLEANUP(arena_freep) struct arena *arena = arena_new();
-	const struct admission admission = {0};
 	const struct tags none = {0};
 	struct selection selection;
 
 	assert_non_null(arena);
-	assert_int_equal(service_select(arena, subscription->service, &none, PROTOCOL_TCP,
-					&admission, &selection),
-			 0);
+	assert_int_equal(
+		service_select(arena, subscription->service, &none, PROTOCOL_TCP, &selection), 0);
 	for (size_t i = 0; i < selection.endpoint_count; i++) {
 		char address[ENDPOINT_TEXT_MAX];
 
@@ -167,7 +165,8 @@ static void describe(const struct agent *agent, char *into)
 
 static void play(const struct step *steps, size_t count)
 {
-	struct agent agent = {0};
+	static const struct admission by_default;
+	struct agent agent = {.options.admission = &by_default};
 	struct backend backend = {0};
 	char known[16];
 

@@ -313,8 +313,7 @@ void closer_done(struct agent *agent);
 int desired_whole(struct arena *arena, struct target *target, struct ruleset *ret);
 int desired_part(struct arena *arena, struct target *target, struct ruleset *ret);
 /* The desired shares of a backend, from what is known. Returns 0 or -ENOMEM. */
-int backend_select(struct arena *arena, const struct agent *agent, const struct backend *backend,
-		   struct selection *ret);
+int backend_select(struct arena *arena, const struct backend *backend, struct selection *ret);
 
 /* The same as a service of a ruleset. */
 int backend_fill(struct arena *arena, const struct agent *agent, const struct backend *backend,

@@ -7,13 +7,12 @@
 
 /* From what is known of the services to the ruleset that shall stand. */
 
-int backend_select(struct arena *arena, const struct agent *agent, const struct backend *backend,
-		   struct selection *ret)
+int backend_select(struct arena *arena, const struct backend *backend, struct selection *ret)
 {
 	const struct descriptor *descriptor = backend->descriptor;
 
 	return service_select(arena, backend->subscription->service, &descriptor->tags,
-			      descriptor->listen.protocol, agent->options.admission, ret);
+			      descriptor->listen.protocol, ret);
 }
 
 int backend_fill(struct arena *arena, const struct agent *agent, const struct backend *backend,
@@ -26,8 +25,7 @@ int backend_fill(struct arena *arena, const struct agent *agent, const struct ba
 	if (!backend->subscription->known)
 		return 0;
 	if (service_endpoints(arena, backend->subscription->service, &backend->descriptor->tags,
-			      backend->descriptor->listen.protocol, agent->options.admission,
-			      &selection) < 0 ||
+			      backend->descriptor->listen.protocol, &selection) < 0 ||
 	    ruleset_service_fill(arena, &selection, ret) < 0)
 		return -ENOMEM;
 	ret->mode = selection.endpoint_count == 0 && agent->options.hold_when_empty ? RULESET_HOLD
@@ -42,7 +40,7 @@ static void tell_of_none(struct arena *arena, const struct backend *backend)
 	const char *key = service_key(backend->subscription->service), *lack;
 	struct selection selection;
 
-	if (backend_select(arena, backend->target->agent, backend, &selection) < 0)
+	if (backend_select(arena, backend, &selection) < 0)
 		return;
 	lack = selection_lack(arena, &selection, &backend->descriptor->tags);
 	log_warn("%s: %s: no endpoint is left%s%s", variable, key, lack ? ", " : "",

@@ -18,14 +18,13 @@ static const uint64_t pause = UINT64_C(10000000000); /* nanoseconds */
 
 void documents_look(struct agent *agent, struct subscription *subscription)
 {
-	struct service_unusable unusable;
+	const size_t unusable = service_unusable_count(subscription->service);
 	uint64_t now = loop_now(agent->loop), due = agent->complained + pause;
 
-	service_unusable(subscription->service, agent->options.admission, &unusable);
-	if (unusable.count > subscription->unusable)
-		agent->metrics.documents_rejected += unusable.count - subscription->unusable;
-	subscription->unusable = unusable.count;
-	if (subscription->is_untold || unusable.count == subscription->unusable_told)
+	if (unusable > subscription->unusable)
+		agent->metrics.documents_rejected += unusable - subscription->unusable;
+	subscription->unusable = unusable;
+	if (subscription->is_untold || unusable == subscription->unusable_told)
 		return;
 	if (TAILQ_EMPTY(&agent->untold))
 		loop_source_arm(agent->complain, agent->complained && due > now ? due : now);
@@ -40,7 +39,7 @@ void documents_forget(struct agent *agent, struct subscription *subscription)
 	subscription->is_untold = false;
 }
 
-static void tell(const struct agent *agent, const struct subscription *subscription)
+static void tell(const struct subscription *subscription)
 {
 	const struct service *service = subscription->service;
 	struct service_unusable unusable;
@@ -49,7 +48,7 @@ static void tell(const struct agent *agent, const struct subscription *subscript
 		log_info("%s: all documents can be used again", service_key(service));
 		return;
 	}
-	service_unusable(service, agent->options.admission, &unusable);
+	service_unusable(service, &unusable);
 	log_warn("%s: %zu of %zu documents cannot be used, the first one %s: %s",
 		 service_key(service), unusable.count, service_count(service), unusable.key,
 		 unusable.reason);
@@ -67,7 +66,7 @@ void documents_complain(struct agent *agent)
 			continue;
 		subscription->unusable_told = subscription->unusable;
 		if (told++ < SERVICES_TOLD)
-			tell(agent, subscription);
+			tell(subscription);
 	}
 	if (told > SERVICES_TOLD)
 		log_warn("and the documents of %zu more services; see status",

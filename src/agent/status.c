@@ -175,15 +175,14 @@ static const char *state_of(struct arena *arena, const struct backend *backend,
 	return "ready";
 }
 
-static json_t *used_json(const struct agent *agent, const struct snapshot *snapshot,
-			 const struct backend *backend)
+static json_t *used_json(const struct snapshot *snapshot, const struct backend *backend)
 {
 	const struct descriptor *descriptor = backend->descriptor;
 	CLEANUP(arena_freep) struct arena *arena = arena_new();
 	struct selection selection = {0};
 	const char *state, *reason;
 
-	if (!arena || backend_select(arena, agent, backend, &selection) < 0)
+	if (!arena || backend_select(arena, backend, &selection) < 0)
 		selection = (struct selection){0};
 	state = state_of(arena, backend, &selection, &reason);
 	return json_pack("{s:s, s:s, s:o, s:s, s:s?, s:o}", "variable", descriptor->variable,
@@ -225,7 +224,7 @@ static json_t *descriptor_json(const struct target *target, const struct snapsho
 		(void)text_format(reason, sizeof(reason), "column %zu: %s", descriptor->column,
 				  descriptor->reason);
 	if (backend)
-		object = used_json(target->agent, snapshot, backend);
+		object = used_json(snapshot, backend);
 	else
 		object = json_pack("{s:s, s:n, s:[], s:s, s:s, s:[]}", "variable",
 				   descriptor->variable, "service", "tags", "state",

@@ -56,14 +56,14 @@ static void subscription_free(struct subscription *subscription)
 	free(subscription);
 }
 
-static struct subscription *subscription_new(const char *key)
+static struct subscription *subscription_new(const struct agent *agent, const char *key)
 {
 	struct subscription *subscription = calloc(1, sizeof(*subscription));
 
 	if (!subscription)
 		return NULL;
 	LIST_INIT(&subscription->users);
-	subscription->service = service_new(key);
+	subscription->service = service_new(key, agent->options.admission);
 	if (subscription->service)
 		return subscription;
 	subscription_free(subscription);
@@ -77,7 +77,7 @@ static int add_subscription(struct agent *agent, const char *key, size_t at)
 	if (array_reserve(&agent->subscriptions, &agent->subscription_capacity,
 			  agent->subscription_count, 1, sizeof(struct subscription *)) < 0)
 		return -ENOMEM;
-	subscription = subscription_new(key);
+	subscription = subscription_new(agent, key);
 	if (!subscription)
 		return -ENOMEM;
 	if (registry_watch_add(agent->watch, key) < 0) {

@@ -122,17 +122,18 @@ static struct block *block_open(struct arena *arena, size_t size)
 		wanted = size;
 	if (wanted > SIZE_MAX - sizeof(*block))
 		return NULL;
-	block = calloc(1, sizeof(*block) + wanted);
+	block = malloc(sizeof(*block) + wanted);
 	if (!block)
 		return NULL;
 	block->size = wanted;
+	block->used = 0;
 	block->next = arena->blocks;
 	arena->blocks = block;
 	arena->total += sizeof(*block) + wanted;
 	return block;
 }
 
-void *arena_alloc(struct arena *arena, size_t size)
+static void *take(struct arena *arena, size_t size)
 {
 	const size_t align = alignof(max_align_t);
 	struct block *block = arena->blocks;
@@ -152,13 +153,25 @@ void *arena_alloc(struct arena *arena, size_t size)
 	return memory;
 }
 
+void *arena_alloc(struct arena *arena, size_t size)
+{
+	void *memory = take(arena, size);
+
+	return memory ? memset(memory, 0, size) : NULL;
+}
+
 void *arena_array(struct arena *arena, size_t count, size_t size)
+{
+	void *memory = arena_room(arena, count, size);
+
+	return memory ? memset(memory, 0, count * size) : NULL;
+}
+
+void *arena_room(struct arena *arena, size_t count, size_t size)
 {
 	size_t bytes;
 
-	if (__builtin_mul_overflow(count, size, &bytes))
-		return NULL;
-	return arena_alloc(arena, bytes);
+	return __builtin_mul_overflow(count, size, &bytes) ? NULL : take(arena, bytes);
 }
 
 char *arena_text(struct arena *arena, const char *text, size_t length)

@@ -49,13 +49,13 @@ static uint8_t mask_of(unsigned length, size_t index)
 
 static bool cidr_holds(const struct cidr *prefix, const struct endpoint *endpoint)
 {
-	if (prefix->family != endpoint->family)
+	const size_t whole = prefix->length / 8;
+
+	if (prefix->family != endpoint->family ||
+	    memcmp(prefix->address, endpoint->address, whole) != 0)
 		return false;
-	for (size_t i = 0; i < sizeof(prefix->address); i++) {
-		if ((prefix->address[i] ^ endpoint->address[i]) & mask_of(prefix->length, i))
-			return false;
-	}
-	return true;
+	return prefix->length % 8 == 0 || ((prefix->address[whole] ^ endpoint->address[whole]) &
+					   mask_of(prefix->length, whole)) == 0;
 }
 
 /* Parses the length of a prefix whose address was written with so many bits. */

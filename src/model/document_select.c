@@ -5,7 +5,8 @@
  * Documents are read into leaves first, in the order of their keys, and every
  * decision is taken in that order, so the result does not depend on the one in
  * which a registry happened to send them. A service that is known for longer
- * has its leaves at hand, and begins here.
+ * has its leaves at hand, and begins here; it also has them in the order of
+ * their endpoints, so that who plans rules walks over them once.
  *
  * Each leaf has an outcome: an endpoint, or the reason why it is none. Checks
  * that look at one leaf come first (its form, tags, admission), then those
@@ -94,9 +95,6 @@ static int skip(const struct request *request, struct outcome *outcome, const ch
 {
 	char reason[DOCUMENT_REASON_MAX];
 
-	outcome->reason = "";
-	if (request->bare)
-		return 0;
 	(void)text_format(reason, sizeof(reason), "%s%s", what, which);
 	outcome->reason = arena_text(request->arena, reason, strlen(reason));
 	return outcome->reason ? 0 : -ENOMEM;
@@ -118,8 +116,9 @@ static int judge(const struct request *request, struct outcome *outcome)
 	outcome->lacks_tag = tag;
 	if (tag)
 		return skip(request, outcome, "lacks tag ", tag);
-	outcome->reason = admission_refuses(request->admission, &leaf->endpoint);
-	outcome->is_unusable = outcome->reason;
+	outcome->is_unusable = leaf->is_refused;
+	if (leaf->is_refused)
+		outcome->reason = admission_refuses(request->admission, &leaf->endpoint);
 	return 0;
 }
 
@@ -158,7 +157,7 @@ static int skip_repeated(const struct request *request, struct outcome *outcomes
 			continue;
 		}
 		if (i == first + 1)
-			key = request->bare ? "" : full_key(request, sorted[first]->leaf);
+			key = full_key(request, sorted[first]->leaf);
 		if (!key || skip(request, sorted[i], "same endpoint as ", key) < 0)
 			return -ENOMEM;
 	}
@@ -198,17 +197,6 @@ static int unpack_tags(struct arena *arena, const struct leaf *leaf, struct tags
 	for (; ret->count < leaf->tag_count; tag += strlen(tag) + 1)
 		ret->names[ret->count++] = tag;
 	return 0;
-}
-
-static void keep_endpoints(const struct outcome *outcomes, size_t count, struct selection *ret)
-{
-	for (size_t i = 0; i < count; i++) {
-		const struct leaf *leaf = outcomes[i].leaf;
-
-		if (!outcomes[i].reason)
-			ret->endpoints[ret->endpoint_count++] = (struct candidate){
-				.endpoint = leaf->endpoint, .weight = leaf->weight};
-	}
 }
 
 static int tell_apart(const struct request *request, const struct outcome *outcomes, size_t count,
@@ -286,10 +274,6 @@ static int select_all(const struct request *request, struct outcome *outcomes,
 		return r;
 	found = skip_beyond_limit(outcomes, count);
 	ret->endpoints = arena_array(request->arena, found, sizeof(*ret->endpoints));
-	if (request->bare && ret->endpoints) {
-		keep_endpoints(outcomes, count, ret);
-		return 0;
-	}
 	ret->skipped = arena_array(request->arena, count - found, sizeof(*ret->skipped));
 	if (!ret->endpoints || !ret->skipped)
 		return -ENOMEM;
@@ -322,6 +306,45 @@ int leaves_select(const struct request *request, struct leaf *const *leaves, siz
 	return r;
 }
 
+/* Whether tags and protocol are those that are asked for. */
+static bool is_asked_for(const struct request *request, const struct tags *tags,
+			 const struct leaf *leaf)
+{
+	char reason[DOCUMENT_REASON_MAX];
+
+	if (leaf->has_proto && proto_suits(leaf_proto(leaf), request->protocol, reason) < 0)
+		return false;
+	return tags->count == 0 || !missing_tag(tags, leaf);
+}
+
+int leaves_endpoints(const struct request *request, struct leaf *const *leaves, size_t count,
+		     struct selection *ret)
+{
+	const struct leaf *last = NULL;
+	struct tags tags;
+
+	*ret = (struct selection){0};
+	if (printable_tags(request->arena, request->tags, &tags) < 0)
+		return -ENOMEM;
+	ret->endpoints = arena_room(request->arena, count, sizeof(*ret->endpoints));
+	if (!ret->endpoints)
+		return -ENOMEM;
+	for (size_t i = 0; i < count; i++) {
+		const struct leaf *leaf = leaves[i];
+
+		/* Of one endpoint the first key counts. */
+		if (!is_asked_for(request, &tags, leaf) ||
+		    (last && endpoint_compare(&last->endpoint, &leaf->endpoint) == 0))
+			continue;
+		if (ret->endpoint_count == ENDPOINTS_MAX)
+			return -E2BIG;
+		ret->endpoints[ret->endpoint_count++] = (struct candidate){
+			.endpoint = leaf->endpoint, .weight = leaf->weight};
+		last = leaf;
+	}
+	return 0;
+}
+
 size_t skipped_unusable(const struct skipped *skipped, size_t count,
 			const struct skipped **ret_first)
 {
@@ -352,7 +375,7 @@ int documents_select(struct arena *arena, const struct document *documents, size
 	int r;
 
 	*ret = (struct selection){0};
-	r = leaves_new(documents, count, 0, &leaves);
+	r = leaves_new(documents, count, 0, admission, &leaves);
 	if (r < 0)
 		return r;
 	r = leaves_select(&request, leaves, count, ret);

@@ -21,7 +21,7 @@
 
 enum { LEAF_HEADER = offsetof(struct leaf, text) };
 
-static_assert(LEAF_HEADER == sizeof(struct endpoint) + 4 + 2 + 2 + 1 + 1 + 1,
+static_assert(LEAF_HEADER == sizeof(struct endpoint) + 4 + 2 + 2 + 1 + 1 + 1 + 1,
 	      "leaves are compared as bytes");
 static_assert(DOCUMENT_MAX / sizeof("''") <= UINT16_MAX, "a document's tags can be counted");
 
@@ -82,7 +82,8 @@ static int read_document(struct arena *arena, const struct document *document, s
 	return -EINVAL;
 }
 
-int leaf_new(const struct document *document, size_t common, struct leaf **ret)
+int leaf_new(const struct document *document, size_t common, const struct admission *admission,
+	     struct leaf **ret)
 {
 	CLEANUP(arena_freep) struct arena *scratch = arena_new();
 	struct reading reading;
@@ -98,6 +99,7 @@ int leaf_new(const struct document *document, size_t common, struct leaf **ret)
 	if (!leaf)
 		return -ENOMEM;
 	leaf->is_failing = document->is_failing;
+	leaf->is_refused = r == 0 && admission_refuses(admission, &leaf->endpoint);
 	*ret = leaf;
 	return 0;
 }
@@ -118,7 +120,8 @@ static int compare_documents(const void *a, const void *b)
 	return order;
 }
 
-int leaves_new(const struct document *documents, size_t count, size_t common, struct leaf ***ret)
+int leaves_new(const struct document *documents, size_t count, size_t common,
+	       const struct admission *admission, struct leaf ***ret)
 {
 	CLEANUP(memory_free) const struct document **sorted = calloc(count + 1, sizeof(*sorted));
 	struct leaf **leaves = calloc(count + 1, sizeof(*leaves));
@@ -131,7 +134,7 @@ int leaves_new(const struct document *documents, size_t count, size_t common, st
 		sorted[i] = &documents[i];
 	qsort(sorted, count, sizeof(*sorted), compare_documents);
 	for (size_t i = 0; i < count; i++) {
-		if (leaf_new(sorted[i], common, &leaves[i]) == 0)
+		if (leaf_new(sorted[i], common, admission, &leaves[i]) == 0)
 			continue;
 		leaves_free(leaves, i);
 		return -ENOMEM;
@@ -150,6 +153,13 @@ void leaves_free(struct leaf **leaves, size_t count)
 bool leaf_equal(const struct leaf *a, const struct leaf *b)
 {
 	return a->length == b->length && memcmp(a, b, LEAF_HEADER + a->length) == 0;
+}
+
+int leaf_compare_endpoints(const struct leaf *a, const struct leaf *b)
+{
+	int order = endpoint_compare(&a->endpoint, &b->endpoint);
+
+	return order ? order : strcmp(leaf_key(a), leaf_key(b));
 }
 
 /* The string behind that many others. */

@@ -19,6 +19,7 @@ struct leaf {
 	uint16_t weight;
 	uint16_t tag_count;
 	uint8_t has_proto, has_reason, is_failing;
+	uint8_t is_refused; /* by the admission */
 	/* Strings, each with its NUL: key, proto, reason, and the tags in byte order. */
 	char text[];
 };
@@ -27,15 +28,26 @@ struct leaf {
  * Reads a document. What is behind the first `common` bytes of its key is
  * kept. *ret is malloc()ed. Returns 0 or -ENOMEM.
  */
-int leaf_new(const struct document *document, size_t common, struct leaf **ret);
+int leaf_new(const struct document *document, size_t common, const struct admission *admission,
+	     struct leaf **ret);
 
 /* The same for many, in any order; *ret is in byte order of their keys. */
-int leaves_new(const struct document *documents, size_t count, size_t common, struct leaf ***ret);
+int leaves_new(const struct document *documents, size_t count, size_t common,
+	       const struct admission *admission, struct leaf ***ret);
 
 /* Frees each, and the array. */
 void leaves_free(struct leaf **leaves, size_t count);
 
 bool leaf_equal(const struct leaf *a, const struct leaf *b);
+
+/* Somebody may get its endpoint: it depends on tags and protocol alone. */
+static inline bool leaf_is_usable(const struct leaf *leaf)
+{
+	return !leaf->has_reason && !leaf->is_refused;
+}
+
+/* By endpoint, then by key. Of leaves that are usable. */
+int leaf_compare_endpoints(const struct leaf *a, const struct leaf *b);
 
 static inline const char *leaf_key(const struct leaf *leaf)
 {
@@ -55,8 +67,7 @@ struct request {
 	const char *prefix;  /* what all keys begin with */
 	const struct tags *tags;
 	enum protocol protocol;
-	const struct admission *admission;
-	bool bare; /* endpoints and weights, and nothing about them */
+	const struct admission *admission; /* that the leaves were made with */
 };
 
 /*
@@ -65,5 +76,13 @@ struct request {
  */
 int leaves_select(const struct request *request, struct leaf *const *leaves, size_t count,
 		  struct selection *ret);
+
+/*
+ * The endpoints and weights alone, by endpoint, out of leaves by
+ * leaf_compare_endpoints(). Returns 0 or -ENOMEM; or -E2BIG where there are
+ * more than ENDPOINTS_MAX, so that their keys decide.
+ */
+int leaves_endpoints(const struct request *request, struct leaf *const *leaves, size_t count,
+		     struct selection *ret);
 
 #endif

@@ -64,8 +64,11 @@ static size_t sum_scaled(const struct share *shares, size_t count, unsigned divi
 static void scale_down(struct share *shares, size_t count)
 {
 	unsigned low = FIXED_ONE, high = WEIGHT_MAX * FIXED_ONE;
+	size_t sum = 0;
 
-	if (sum_scaled(shares, count, low) <= SLOTS_MAX)
+	for (size_t i = 0; i < count; i++)
+		sum += shares[i].slots;
+	if (sum <= SLOTS_MAX)
 		return;
 	/* low does not fit, high does. */
 	while (high - low > 1) {
@@ -100,8 +103,8 @@ static int fill_family(struct arena *arena, const struct selection *selection, u
 		count += candidate->endpoint.family == family && candidate->weight;
 		drained_count += candidate->endpoint.family == family && !candidate->weight;
 	}
-	shares = arena_array(arena, count, sizeof(*shares));
-	drained = arena_array(arena, drained_count, sizeof(*drained));
+	shares = arena_room(arena, count, sizeof(*shares));
+	drained = arena_room(arena, drained_count, sizeof(*drained));
 	if (!shares || !drained)
 		return -ENOMEM;
 	count = drained_count = 0;

@@ -16,18 +16,26 @@
  * whole keys would. A put or a removal finds its place by halves and moves
  * pointers; what is at stake are thousands of them at most.
  *
+ * Those that somebody can use are also kept in the order of their endpoints:
+ * with each change rules are planned, which need them so, and to sort thousands
+ * for the sake of one would cost more than all the rest.
+ *
  * What is new is read completely before anything is touched, so there is
  * always a whole state: the one before, or the one after.
  */
 
 struct service {
-	struct leaf **leaves;
+	struct leaf **leaves; /* by key */
 	size_t count, capacity;
+	struct leaf **usable; /* the same leaves, by endpoint */
+	size_t usable_count, usable_capacity;
+	size_t unusable; /* whatever tags and protocol somebody asks for */
+	const struct admission *admission;
 	size_t key_length;
 	char key[];
 };
 
-struct service *service_new(const char *key)
+struct service *service_new(const char *key, const struct admission *admission)
 {
 	size_t length = strlen(key);
 	struct service *service = calloc(1, sizeof(*service) + length + 1);
@@ -36,6 +44,7 @@ struct service *service_new(const char *key)
 		return NULL;
 	memcpy(service->key, key, length);
 	service->key_length = length;
+	service->admission = admission;
 	return service;
 }
 
@@ -44,6 +53,7 @@ void service_free(struct service *service)
 	if (!service)
 		return;
 	leaves_free(service->leaves, service->count);
+	free(service->usable);
 	free(service);
 }
 
@@ -95,41 +105,93 @@ static size_t place_of(const struct service *service, const char *key, bool *ret
 	return from;
 }
 
-static int insert(struct service *service, size_t place, struct leaf *leaf)
+/* Where a usable leaf is among those by endpoint, or would be. */
+static size_t usable_place_of(const struct service *service, const struct leaf *leaf)
+{
+	size_t from = 0, to = service->usable_count;
+
+	while (from < to) {
+		size_t middle = from + (to - from) / 2;
+
+		if (leaf_compare_endpoints(service->usable[middle], leaf) < 0)
+			from = middle + 1;
+		else
+			to = middle;
+	}
+	return from;
+}
+
+/* Into an array that has room. */
+static void insert(struct leaf **leaves, size_t *count, size_t place, struct leaf *leaf)
+{
+	memmove(&leaves[place + 1], &leaves[place], (*count - place) * sizeof(struct leaf *));
+	leaves[place] = leaf;
+	(*count)++;
+}
+
+static void cut(struct leaf **leaves, size_t *count, size_t place)
+{
+	(*count)--;
+	memmove(&leaves[place], &leaves[place + 1], (*count - place) * sizeof(struct leaf *));
+}
+
+/* Whether there is something about it that somebody has to mend. */
+static bool is_unusable(const struct leaf *leaf)
+{
+	return !leaf_is_usable(leaf) && !leaf->is_failing;
+}
+
+/* A leaf, new among the leaves, becomes known by what it says. */
+static void count_in(struct service *service, struct leaf *leaf)
+{
+	service->unusable += is_unusable(leaf);
+	if (leaf_is_usable(leaf))
+		insert(service->usable, &service->usable_count, usable_place_of(service, leaf),
+		       leaf);
+}
+
+static void count_out(struct service *service, const struct leaf *leaf)
+{
+	service->unusable -= is_unusable(leaf);
+	if (leaf_is_usable(leaf))
+		cut(service->usable, &service->usable_count, usable_place_of(service, leaf));
+}
+
+/* For one more leaf. */
+static int make_room(struct service *service)
 {
 	if (array_reserve(&service->leaves, &service->capacity, service->count, 1,
 			  sizeof(struct leaf *)) < 0)
 		return -ENOMEM;
-	memmove(&service->leaves[place + 1], &service->leaves[place],
-		(service->count - place) * sizeof(struct leaf *));
-	service->leaves[place] = leaf;
-	service->count++;
-	return 0;
+	return array_reserve(&service->usable, &service->usable_capacity, service->usable_count, 1,
+			     sizeof(struct leaf *));
 }
 
 int service_put(struct service *service, const struct document *document)
 {
 	CLEANUP(memory_free) struct leaf *leaf = NULL;
 	const char *key = key_behind(service, document->key);
-	struct leaf *before;
+	struct leaf *before = NULL;
 	size_t place;
 	bool found;
 
 	if (!key)
 		return 0;
-	if (leaf_new(document, service->key_length, &leaf) < 0)
+	if (leaf_new(document, service->key_length, service->admission, &leaf) < 0)
 		return -ENOMEM;
 	place = place_of(service, key, &found);
-	if (!found) {
-		if (insert(service, place, leaf) < 0)
-			return -ENOMEM;
-		leaf = NULL;
-		return 1;
-	}
-	before = service->leaves[place];
-	if (leaf_equal(before, leaf))
+	if (found && leaf_equal(service->leaves[place], leaf))
 		return 0;
-	service->leaves[place] = leaf;
+	if (make_room(service) < 0)
+		return -ENOMEM;
+	if (found) {
+		before = service->leaves[place];
+		count_out(service, before);
+		service->leaves[place] = leaf;
+	} else {
+		insert(service->leaves, &service->count, place, leaf);
+	}
+	count_in(service, leaf);
 	leaf = before;
 	return 1;
 }
@@ -137,6 +199,7 @@ int service_put(struct service *service, const struct document *document)
 int service_remove(struct service *service, const char *key)
 {
 	const char *rest = key_behind(service, key);
+	struct leaf *leaf;
 	size_t place;
 	bool found;
 
@@ -145,10 +208,10 @@ int service_remove(struct service *service, const char *key)
 	place = place_of(service, rest, &found);
 	if (!found)
 		return 0;
-	free(service->leaves[place]);
-	service->count--;
-	memmove(&service->leaves[place], &service->leaves[place + 1],
-		(service->count - place) * sizeof(struct leaf *));
+	leaf = service->leaves[place];
+	count_out(service, leaf);
+	cut(service->leaves, &service->count, place);
+	free(leaf);
 	return 1;
 }
 
@@ -194,33 +257,50 @@ static bool same(const struct service *service, struct leaf *const *leaves, size
 	return true;
 }
 
+static int compare_leaves(const void *a, const void *b)
+{
+	return leaf_compare_endpoints(*(struct leaf *const *)a, *(struct leaf *const *)b);
+}
+
+/* Makes the leaves the service's. usable has room for all of them. */
+static void take(struct service *service, struct leaf **leaves, size_t count, struct leaf **usable)
+{
+	leaves_free(service->leaves, service->count);
+	free(service->usable);
+	service->leaves = leaves;
+	service->count = service->capacity = count;
+	service->usable = usable;
+	service->usable_count = service->unusable = 0;
+	service->usable_capacity = count;
+	for (size_t i = 0; i < count; i++) {
+		service->unusable += is_unusable(leaves[i]);
+		if (leaf_is_usable(leaves[i]))
+			usable[service->usable_count++] = leaves[i];
+	}
+	sort_unless_sorted(usable, service->usable_count, sizeof(struct leaf *), compare_leaves);
+}
+
 int service_replace(struct service *service, const struct document *documents, size_t count)
 {
 	CLEANUP(memory_free) struct document *own = NULL;
-	struct leaf **leaves;
+	struct leaf **leaves, **usable;
 	size_t found, kept;
 
 	if (documents_of(service, documents, count, &own, &found) < 0 ||
-	    leaves_new(own, found, service->key_length, &leaves) < 0)
+	    leaves_new(own, found, service->key_length, service->admission, &leaves) < 0)
 		return -ENOMEM;
 	kept = settle(leaves, found);
 	if (same(service, leaves, kept)) {
 		leaves_free(leaves, kept);
 		return 0;
 	}
-	leaves_free(service->leaves, service->count);
-	service->leaves = leaves;
-	service->count = kept;
-	service->capacity = found;
+	usable = calloc(kept + 1, sizeof(struct leaf *));
+	if (!usable) {
+		leaves_free(leaves, kept);
+		return -ENOMEM;
+	}
+	take(service, leaves, kept, usable);
 	return 1;
-}
-
-/* Why a leaf is of no use to anybody, or NULL. */
-static const char *unusable(const struct leaf *leaf, const struct admission *admission)
-{
-	if (leaf->is_failing)
-		return NULL;
-	return leaf->has_reason ? leaf_reason(leaf) : admission_refuses(admission, &leaf->endpoint);
 }
 
 static void show_key(const struct service *service, const struct leaf *leaf, char *into)
@@ -238,46 +318,54 @@ static void show_key(const struct service *service, const struct leaf *leaf, cha
 	(void)text_printable(into, SHOWN_KEY_MAX, key, room + length);
 }
 
-void service_unusable(const struct service *service, const struct admission *admission,
-		      struct service_unusable *ret)
+size_t service_unusable_count(const struct service *service)
 {
-	ret->count = 0;
-	ret->key[0] = ret->reason[0] = '\0';
-	for (size_t i = 0; i < service->count; i++) {
-		const char *reason = unusable(service->leaves[i], admission);
-
-		if (!reason || ret->count++ > 0)
-			continue;
-		show_key(service, service->leaves[i], ret->key);
-		(void)text_format(ret->reason, sizeof(ret->reason), "%s", reason);
-	}
+	return service->unusable;
 }
 
-static int select_from(const struct service *service, bool bare, struct arena *arena,
-		       const struct tags *tags, enum protocol protocol,
-		       const struct admission *admission, struct selection *ret)
+void service_unusable(const struct service *service, struct service_unusable *ret)
 {
-	const struct request request = {
+	const struct leaf *leaf;
+	size_t first = 0;
+
+	*ret = (struct service_unusable){.count = service->unusable};
+	if (ret->count == 0)
+		return;
+	while (!is_unusable(service->leaves[first]))
+		first++;
+	leaf = service->leaves[first];
+	show_key(service, leaf, ret->key);
+	(void)text_format(ret->reason, sizeof(ret->reason), "%s",
+			  leaf->has_reason
+				  ? leaf_reason(leaf)
+				  : admission_refuses(service->admission, &leaf->endpoint));
+}
+
+static struct request request_of(const struct service *service, struct arena *arena,
+				 const struct tags *tags, enum protocol protocol)
+{
+	return (struct request){
 		.arena = arena,
 		.prefix = service->key,
 		.tags = tags,
 		.protocol = protocol,
-		.admission = admission,
-		.bare = bare,
+		.admission = service->admission,
 	};
+}
+
+int service_select(struct arena *arena, const struct service *service, const struct tags *tags,
+		   enum protocol protocol, struct selection *ret)
+{
+	const struct request request = request_of(service, arena, tags, protocol);
 
 	return leaves_select(&request, service->leaves, service->count, ret);
 }
 
-int service_select(struct arena *arena, const struct service *service, const struct tags *tags,
-		   enum protocol protocol, const struct admission *admission, struct selection *ret)
-{
-	return select_from(service, false, arena, tags, protocol, admission, ret);
-}
-
 int service_endpoints(struct arena *arena, const struct service *service, const struct tags *tags,
-		      enum protocol protocol, const struct admission *admission,
-		      struct selection *ret)
+		      enum protocol protocol, struct selection *ret)
 {
-	return select_from(service, true, arena, tags, protocol, admission, ret);
+	const struct request request = request_of(service, arena, tags, protocol);
+	int r = leaves_endpoints(&request, service->usable, service->usable_count, ret);
+
+	return r == -E2BIG ? service_select(arena, service, tags, protocol, ret) : r;
 }

@@ -543,11 +543,11 @@ int standing_view(const struct standing *standing, struct arena *arena,
 		.saved_localnet = -1,
 		.localnet = 1,
 		.uncounted = true,
-		.chains = arena_array(arena, CHAIN_BASE_COUNT + standing->chain_count + room.sites,
-				      sizeof(*ret->chains)),
-		.services = arena_array(arena, room.sites, sizeof(*ret->services)),
-		.unavailable = arena_array(arena, room.sites, sizeof(*ret->unavailable)),
-		.endpoints = arena_array(arena, room.endpoints, sizeof(*ret->endpoints)),
+		.chains = arena_room(arena, CHAIN_BASE_COUNT + standing->chain_count + room.sites,
+				     sizeof(*ret->chains)),
+		.services = arena_room(arena, room.sites, sizeof(*ret->services)),
+		.unavailable = arena_room(arena, room.sites, sizeof(*ret->unavailable)),
+		.endpoints = arena_room(arena, room.endpoints, sizeof(*ret->endpoints)),
 	};
 	if (!ret->chains || !ret->services || !ret->unavailable || !ret->endpoints)
 		return -ENOMEM;

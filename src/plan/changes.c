@@ -48,10 +48,9 @@ static size_t tally(struct planner *planner, const struct site *site)
 					    .after = site->shares[i].slots};
 	for (size_t i = 0; i < site->endpoint_count; i++) {
 		const struct endpoint *endpoint = &site->endpoints[i]->endpoint;
-		const struct share *share = site_share(site, endpoint);
 
-		if (share)
-			tallies[share - site->shares].before++;
+		if (planner->matches[i])
+			tallies[planner->matches[i] - 1].before++;
 		else
 			others[all++] = (struct tally){.endpoint = *endpoint, .before = 1};
 	}

@@ -66,30 +66,32 @@ static int planner_reserve(struct planner *planner)
 	size_t routes = observed->link_count + observed->route_count;
 	size_t seats = observed->endpoint_count + largest;
 
-	verdicts->services = arena_array(arena, services, sizeof(*verdicts->services));
-	verdicts->unavailable = arena_array(arena, unavailable, sizeof(*verdicts->unavailable));
-	verdicts->endpoints = arena_array(arena, endpoints, sizeof(*verdicts->endpoints));
-	verdicts->chains = arena_array(arena, chains, sizeof(*verdicts->chains));
-	verdicts->sets = arena_array(arena, sets, sizeof(*verdicts->sets));
-	verdicts->routes = arena_array(arena, routes, sizeof(*verdicts->routes));
+	verdicts->services = arena_room(arena, services, sizeof(*verdicts->services));
+	verdicts->unavailable = arena_room(arena, unavailable, sizeof(*verdicts->unavailable));
+	verdicts->endpoints = arena_room(arena, endpoints, sizeof(*verdicts->endpoints));
+	verdicts->chains = arena_room(arena, chains, sizeof(*verdicts->chains));
+	verdicts->sets = arena_room(arena, sets, sizeof(*verdicts->sets));
+	verdicts->routes = arena_room(arena, routes, sizeof(*verdicts->routes));
 	/* The table, the sysctl, and one for a service whose element alone is wrong. */
-	verdicts->changes = arena_array(arena,
-					2 + endpoints + services + unavailable + chains + sets +
-						routes + observed->stray_count,
-					sizeof(*verdicts->changes));
-	planner->seats = arena_array(arena, seats, sizeof(*planner->seats));
-	planner->remaining = arena_array(arena, seats, sizeof(*planner->remaining));
-	planner->kept_shares = arena_array(arena, seats, sizeof(*planner->kept_shares));
-	planner->tallies = arena_array(arena, 2 * seats, sizeof(*planner->tallies));
-	planner->balances = arena_array(arena, services, sizeof(*planner->balances));
-	planner->nth_wanted = arena_array(arena, services, sizeof(*planner->nth_wanted));
+	verdicts->changes = arena_room(arena,
+				       2 + endpoints + services + unavailable + chains + sets +
+					       routes + observed->stray_count,
+				       sizeof(*verdicts->changes));
+	planner->seats = arena_room(arena, seats, sizeof(*planner->seats));
+	planner->remaining = arena_room(arena, seats, sizeof(*planner->remaining));
+	planner->kept_shares = arena_room(arena, seats, sizeof(*planner->kept_shares));
+	planner->tallies = arena_room(arena, 2 * seats, sizeof(*planner->tallies));
+	planner->places = arena_room(arena, matching_room(seats), sizeof(*planner->places));
+	planner->matches = arena_room(arena, observed->endpoint_count, sizeof(*planner->matches));
+	planner->balances = arena_room(arena, services, sizeof(*planner->balances));
+	planner->nth_wanted = arena_room(arena, services, sizeof(*planner->nth_wanted));
 	planner->nth_stands = arena_array(arena, services, sizeof(*planner->nth_stands));
-	planner->nth_used = arena_array(arena, observed->service_count, sizeof(*planner->nth_used));
+	planner->nth_used = arena_room(arena, observed->service_count, sizeof(*planner->nth_used));
 	if (!verdicts->services || !verdicts->unavailable || !verdicts->endpoints ||
 	    !verdicts->chains || !verdicts->sets || !verdicts->routes || !verdicts->changes ||
 	    !planner->seats || !planner->remaining || !planner->kept_shares || !planner->tallies ||
-	    !planner->balances || !planner->nth_wanted || !planner->nth_stands ||
-	    !planner->nth_used)
+	    !planner->places || !planner->matches || !planner->balances || !planner->nth_wanted ||
+	    !planner->nth_stands || !planner->nth_used)
 		return -ENOMEM;
 	return 0;
 }

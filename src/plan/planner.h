@@ -7,8 +7,9 @@
  *
  * A site is one port and protocol in one family: the unit that a service is
  * made of in the kernel. sites.c brings the desired and the observed half of
- * each site together, slots.c decides who sits in which slot, structure.c
- * looks after table, sets and chains, changes.c says it for people.
+ * each site together, matching.c finds the share of each element, slots.c
+ * decides who sits in which slot, structure.c looks after table, sets and
+ * chains, changes.c says it for people.
  */
 
 #include <stdbool.h>
@@ -61,6 +62,8 @@ struct planner {
 	unsigned *remaining;
 	struct share *kept_shares;
 	struct tally *tallies;
+	uint16_t *places;  /* matching.c's own */
+	uint16_t *matches; /* of each element of the site, its share, from 1 on; 0: none */
 
 	/* The chains that the services will point to, and that they point to now. */
 	bool balance_wanted[FAMILY_COUNT][SLOTS_MAX + 1];
@@ -85,8 +88,11 @@ int sites_plan(struct planner *planner);
 
 /* slots.c: decides what a site is to have, and gives the verdicts for its elements. */
 void slots_plan(struct planner *planner, struct site *site);
-/* The share of an endpoint, or NULL. */
-const struct share *site_share(const struct site *site, const struct endpoint *endpoint);
+
+/* matching.c: sets planner->matches for a site whose shares are decided. */
+void matching_find(struct planner *planner, const struct site *site);
+/* How many places it needs for so many shares. */
+size_t matching_room(size_t shares);
 
 /*
  * structure.c: table, sets and chains. The first before, the second after the

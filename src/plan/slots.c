@@ -15,24 +15,6 @@
  * slot moved into the hole.
  */
 
-const struct share *site_share(const struct site *site, const struct endpoint *endpoint)
-{
-	size_t low = 0, high = site->share_count;
-
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-		int order = endpoint_compare(endpoint, &site->shares[middle].endpoint);
-
-		if (order == 0)
-			return &site->shares[middle];
-		if (order < 0)
-			high = middle;
-		else
-			low = middle + 1;
-	}
-	return NULL;
-}
-
 static int compare_shares(const void *a, const void *b)
 {
 	const struct share *x = a, *y = b;
@@ -83,24 +65,27 @@ static void decide(struct planner *planner, struct site *site)
 	}
 }
 
-/* Seats an observed element at a slot, if its endpoint has one left to get. */
-static bool take_seat(struct planner *planner, const struct site *site, size_t slot,
-		      const struct observed_endpoint *element)
+/* Whether the endpoint of an observed element has a slot left to get. */
+static bool has_more(const struct planner *planner, size_t element)
 {
-	const struct share *share = site_share(site, &element->endpoint);
+	return planner->matches[element] && planner->remaining[planner->matches[element] - 1];
+}
 
-	if (!share || planner->remaining[share - site->shares] == 0)
-		return false;
-	planner->remaining[share - site->shares]--;
+/* Seats it at a slot. */
+static void take_seat(struct planner *planner, const struct site *site, size_t slot, size_t number)
+{
+	const struct observed_endpoint *element = site->endpoints[number];
+	const size_t share = planner->matches[number] - 1U;
+
+	planner->remaining[share]--;
 	planner->seats[slot] = (struct seat){
-		.endpoint = &share->endpoint,
+		.endpoint = &site->shares[share].endpoint,
 		.packets = element->packets,
 		.bytes = element->bytes,
 		.kept = slot == element->slot,
 		.moved = slot != element->slot,
 		.from = element->slot,
 	};
-	return true;
 }
 
 static size_t next_hole(const struct planner *planner, size_t slot)
@@ -119,21 +104,14 @@ static void assign(struct planner *planner, const struct site *site)
 	for (size_t i = 0; i < site->share_count; i++)
 		planner->remaining[i] = site->shares[i].slots;
 	for (size_t i = 0; i < site->endpoint_count; i++) {
-		if (site->endpoints[i]->slot < site->slots)
-			(void)take_seat(planner, site, site->endpoints[i]->slot,
-					site->endpoints[i]);
+		if (site->endpoints[i]->slot < site->slots && has_more(planner, i))
+			take_seat(planner, site, site->endpoints[i]->slot, i);
 	}
 	for (size_t i = 0; i < site->endpoint_count; i++) {
-		const struct observed_endpoint *element = site->endpoints[i];
-		const struct share *share;
-
-		if (element->slot < site->slots)
-			continue;
-		share = site_share(site, &element->endpoint);
-		if (!share || planner->remaining[share - site->shares] == 0)
+		if (site->endpoints[i]->slot < site->slots || !has_more(planner, i))
 			continue;
 		hole = next_hole(planner, hole);
-		(void)take_seat(planner, site, hole, element);
+		take_seat(planner, site, hole, i);
 	}
 	for (size_t i = 0; i < site->share_count; i++) {
 		for (; planner->remaining[i]; planner->remaining[i]--) {
@@ -268,6 +246,7 @@ void slots_plan(struct planner *planner, struct site *site)
 	size_t endpoints = verdicts->endpoint_count, services = verdicts->service_count;
 
 	decide(planner, site);
+	matching_find(planner, site);
 	assign(planner, site);
 	give_endpoints(planner, site);
 	give_service(planner, site);

@@ -76,6 +76,9 @@ void *arena_alloc(struct arena *arena, size_t size);
 /* The same for count items; NULL also when count * size overflows. */
 void *arena_array(struct arena *arena, size_t count, size_t size);
 
+/* As arena_array(), but holding anything: room for as many as there may turn out to be. */
+void *arena_room(struct arena *arena, size_t count, size_t size);
+
 /* A copy of length bytes with a NUL behind; NULL when memory is exhausted. */
 char *arena_text(struct arena *arena, const char *text, size_t length);
 

@@ -18,8 +18,11 @@
 
 struct service;
 
-/* A canonical key, as descriptor_key() gives it; copied. NULL when memory is exhausted. */
-struct service *service_new(const char *key);
+/*
+ * A canonical key, as descriptor_key() gives it; copied. The admission stays the
+ * caller's, has to live as long, and does not change. NULL when memory is exhausted.
+ */
+struct service *service_new(const char *key, const struct admission *admission);
 void service_free(struct service *service); /* NULL is fine */
 void service_freep(struct service **service);
 
@@ -52,23 +55,24 @@ struct service_unusable {
 	char reason[DOCUMENT_REASON_MAX];
 };
 
-void service_unusable(const struct service *service, const struct admission *admission,
-		      struct service_unusable *ret);
+void service_unusable(const struct service *service, struct service_unusable *ret);
+
+/* Only how many there are. */
+size_t service_unusable_count(const struct service *service);
 
 /*
  * As documents_select(), from what is known. What is in *ret lives in the
  * arena and borrows nothing of the service. Returns 0 or -ENOMEM.
  */
 int service_select(struct arena *arena, const struct service *service, const struct tags *tags,
-		   enum protocol protocol, const struct admission *admission,
-		   struct selection *ret);
+		   enum protocol protocol, struct selection *ret);
 
 /*
- * The same for who plans rules: the endpoints and their weights, without keys,
- * tags and what was skipped, which cost more than all the rest.
+ * The same for who plans rules: the endpoints and their weights, by
+ * endpoint_compare(), without keys, tags and what was skipped, which cost more
+ * than all the rest. Beyond ENDPOINTS_MAX as service_select().
  */
 int service_endpoints(struct arena *arena, const struct service *service, const struct tags *tags,
-		      enum protocol protocol, const struct admission *admission,
-		      struct selection *ret);
+		      enum protocol protocol, struct selection *ret);
 
 #endif
