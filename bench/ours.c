@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "../src/agent/agent_private.h"
+#include "dragoman/base/memory.h"
 #include "dragoman/base/text.h"
 #include "support/console.h"
 #include "support/spaces.h"
@@ -397,6 +398,7 @@ int main(int argc, char **argv)
 	};
 	struct ours ours = {0};
 
+	memory_settle();
 	if (state_parse(argc, argv, &ours.state) < 0)
 		return 2;
 	ours.numbers = console_memory((size_t)ours.state.services * (ours.state.endpoints + 1),

@@ -286,27 +286,18 @@ static size_t documents_there(const struct world *world, struct document *into)
 	return count;
 }
 
-static int compare_candidates(const void *a, const void *b)
-{
-	return endpoint_compare(&((const struct candidate *)a)->endpoint,
-				&((const struct candidate *)b)->endpoint);
-}
-
 /* Who plans rules gets the same endpoints, with the same weights, in their order. */
-static void endpoints_are_those(const struct world *world, const struct tags *tags,
-				enum protocol protocol, struct selection *selection)
+static void shares_are_those(const struct world *world, const struct tags *tags,
+			     enum protocol protocol, const struct selection *selection)
 {
-	struct selection bare;
+	struct share *shares, *expected;
+	size_t count;
 
-	assert_int_equal(service_endpoints(world->arena, world->service, tags, protocol, &bare), 0);
-	assert_int_equal(bare.endpoint_count, selection->endpoint_count);
-	qsort(selection->endpoints, selection->endpoint_count, sizeof(*selection->endpoints),
-	      compare_candidates);
-	for (size_t i = 0; i < bare.endpoint_count; i++) {
-		assert_memory_equal(&bare.endpoints[i].endpoint, &selection->endpoints[i].endpoint,
-				    sizeof(struct endpoint));
-		assert_int_equal(bare.endpoints[i].weight, selection->endpoints[i].weight);
-	}
+	assert_int_equal(
+		service_shares(world->arena, world->service, tags, protocol, &shares, &count), 0);
+	assert_int_equal(selection_shares(world->arena, selection, &expected), 0);
+	assert_int_equal(count, selection->endpoint_count);
+	assert_memory_equal(shares, expected, count * sizeof(*shares));
 }
 
 /* What either of them comes to, for each of some requests. */
@@ -335,7 +326,7 @@ static const char *told(const struct world *world, bool from_service)
 		text = arena_printf(world->arena, "%s%zu:\n%s", text, i,
 				    selection_text(world->arena, &selection));
 		if (from_service)
-			endpoints_are_those(world, &tags, protocol, &selection);
+			shares_are_those(world, &tags, protocol, &selection);
 	}
 	return text;
 }

@@ -18,18 +18,18 @@ int backend_select(struct arena *arena, const struct backend *backend, struct se
 int backend_fill(struct arena *arena, const struct agent *agent, const struct backend *backend,
 		 struct ruleset_service *ret)
 {
-	struct selection selection;
+	struct share *weights;
+	size_t count;
 
 	*ret = (struct ruleset_service){.listen = backend->descriptor->listen,
 					.mode = RULESET_KEEP};
 	if (!backend->subscription->known)
 		return 0;
-	if (service_endpoints(arena, backend->subscription->service, &backend->descriptor->tags,
-			      backend->descriptor->listen.protocol, &selection) < 0 ||
-	    ruleset_service_fill(arena, &selection, ret) < 0)
+	if (service_shares(arena, backend->subscription->service, &backend->descriptor->tags,
+			   backend->descriptor->listen.protocol, &weights, &count) < 0 ||
+	    ruleset_service_share(arena, weights, count, ret) < 0)
 		return -ENOMEM;
-	ret->mode = selection.endpoint_count == 0 && agent->options.hold_when_empty ? RULESET_HOLD
-										    : RULESET_SET;
+	ret->mode = count == 0 && agent->options.hold_when_empty ? RULESET_HOLD : RULESET_SET;
 	return 0;
 }
 

@@ -35,6 +35,9 @@ enum { CHANGES_TOLD = 50 };
 /* Elements that are worth a thread to read, plan or write them. */
 enum { LARGE = 2000 };
 
+/* Bytes of a whole sync that are given back to the system: the next one is far away. */
+enum { TRIMMED = 1 << 20 };
+
 /* Repairs in between are counted, and told at debug level: a fight makes a hundred a second. */
 static const uint64_t repair_pause = UINT64_C(60000000000);
 
@@ -113,10 +116,15 @@ static void tell(struct target *target, const struct sync *sync)
 
 static void sync_free(struct sync *sync)
 {
+	bool large;
+
 	if (!sync)
 		return;
+	large = !sync->part && sync->arena && arena_size(sync->arena) >= TRIMMED;
 	arena_free(sync->arena);
 	free(sync);
+	if (large)
+		memory_trim();
 }
 
 static void sync_freep(struct sync **sync)

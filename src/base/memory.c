@@ -5,12 +5,13 @@
  * An arena is a list of blocks, the newest first; memory is cut off the front
  * one. What does not fit opens a new block, twice the size of the one before
  * up to a limit, so that a small arena stays small and a large one has few
- * blocks. Blocks come zeroed from calloc(), which for large ones costs nothing
- * until a page is touched.
+ * blocks. What is handed out is zeroed only where that was asked for: of room
+ * that turns out to be too large no page is touched.
  */
 #include "dragoman/base/memory.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdalign.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -199,6 +200,28 @@ char *arena_printf(struct arena *arena, const char *format, ...)
 	(void)vsnprintf(text, (size_t)length + 1, format, arguments);
 	va_end(arguments);
 	return text;
+}
+
+/*
+ * Threads are few and seldom busy together, and what one frees that another has
+ * allocated is used again by whoever comes next. An arena of a few blocks comes
+ * and goes with each change: to have its pages from the system each time costs
+ * more than to plan it.
+ */
+void memory_settle(void)
+{
+#ifdef __GLIBC__
+	(void)mallopt(M_ARENA_MAX, 1);
+	(void)mallopt(M_MMAP_THRESHOLD, 2 * BLOCK_LARGEST);
+	(void)mallopt(M_TRIM_THRESHOLD, 4 * BLOCK_LARGEST);
+#endif
+}
+
+void memory_trim(void)
+{
+#ifdef __GLIBC__
+	(void)malloc_trim(0);
+#endif
 }
 
 size_t arena_size(const struct arena *arena)

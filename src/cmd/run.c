@@ -10,7 +10,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +23,7 @@
 
 #include "dragoman/agent/agent.h"
 #include "dragoman/base/log.h"
+#include "dragoman/base/memory.h"
 #include "dragoman/base/privilege.h"
 #include "dragoman/http/http.h"
 #include "dragoman/http/server.h"
@@ -286,17 +286,6 @@ static void raise_limits(void)
 	(void)setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-/*
- * One heap for all threads. They are few and seldom busy together, and what one
- * frees that another has allocated is used again by whoever comes next.
- */
-static void keep_one_heap(void)
-{
-#ifdef M_ARENA_MAX
-	(void)mallopt(M_ARENA_MAX, 1);
-#endif
-}
-
 /* Whatever loads code is called first: none can be loaded afterwards. */
 static int filter_system_calls(const struct options *options, struct error *error)
 {
@@ -314,7 +303,7 @@ static int start(struct running *running, struct error *error)
 
 	/* Limits stand still once system calls are filtered. */
 	raise_limits();
-	keep_one_heap();
+	memory_settle();
 	if ((r = privilege_check(PRIVILEGE_KERNEL, error)) < 0 ||
 	    (r = filter_system_calls(running->options, error)) < 0)
 		return r;

@@ -317,17 +317,15 @@ static bool is_asked_for(const struct request *request, const struct tags *tags,
 	return tags->count == 0 || !missing_tag(tags, leaf);
 }
 
-int leaves_endpoints(const struct request *request, struct leaf *const *leaves, size_t count,
-		     struct selection *ret)
+int leaves_shares(const struct request *request, struct leaf *const *leaves, size_t count,
+		  struct share **ret, size_t *ret_count)
 {
+	struct share *shares = arena_room(request->arena, count, sizeof(*shares));
 	const struct leaf *last = NULL;
+	size_t found = 0;
 	struct tags tags;
 
-	*ret = (struct selection){0};
-	if (printable_tags(request->arena, request->tags, &tags) < 0)
-		return -ENOMEM;
-	ret->endpoints = arena_room(request->arena, count, sizeof(*ret->endpoints));
-	if (!ret->endpoints)
+	if (!shares || printable_tags(request->arena, request->tags, &tags) < 0)
 		return -ENOMEM;
 	for (size_t i = 0; i < count; i++) {
 		const struct leaf *leaf = leaves[i];
@@ -336,12 +334,13 @@ int leaves_endpoints(const struct request *request, struct leaf *const *leaves, 
 		if (!is_asked_for(request, &tags, leaf) ||
 		    (last && endpoint_compare(&last->endpoint, &leaf->endpoint) == 0))
 			continue;
-		if (ret->endpoint_count == ENDPOINTS_MAX)
+		if (found == ENDPOINTS_MAX)
 			return -E2BIG;
-		ret->endpoints[ret->endpoint_count++] = (struct candidate){
-			.endpoint = leaf->endpoint, .weight = leaf->weight};
+		shares[found++] = (struct share){leaf->endpoint, leaf->weight};
 		last = leaf;
 	}
+	*ret = shares;
+	*ret_count = found;
 	return 0;
 }
 

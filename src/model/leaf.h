@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "dragoman/model/document.h"
+#include "dragoman/model/ruleset.h"
 
 struct leaf {
 	struct endpoint endpoint;
@@ -78,11 +79,11 @@ int leaves_select(const struct request *request, struct leaf *const *leaves, siz
 		  struct selection *ret);
 
 /*
- * The endpoints and weights alone, by endpoint, out of leaves by
+ * The endpoints and their weights, as of selection_shares(), out of leaves by
  * leaf_compare_endpoints(). Returns 0 or -ENOMEM; or -E2BIG where there are
  * more than ENDPOINTS_MAX, so that their keys decide.
  */
-int leaves_endpoints(const struct request *request, struct leaf *const *leaves, size_t count,
-		     struct selection *ret);
+int leaves_shares(const struct request *request, struct leaf *const *leaves, size_t count,
+		  struct share **ret, size_t *ret_count);
 
 #endif

@@ -90,52 +90,76 @@ static int compare_shares(const void *a, const void *b)
 	return endpoint_compare(&left->endpoint, &right->endpoint);
 }
 
-static int fill_family(struct arena *arena, const struct selection *selection, uint16_t family,
-		       struct ruleset_service *service)
+int selection_shares(struct arena *arena, const struct selection *selection, struct share **ret)
 {
-	size_t count = 0, drained_count = 0;
-	struct endpoint *drained;
-	struct share *shares;
+	struct share *shares = arena_room(arena, selection->endpoint_count, sizeof(*shares));
 
-	for (size_t i = 0; i < selection->endpoint_count; i++) {
-		const struct candidate *candidate = &selection->endpoints[i];
-
-		count += candidate->endpoint.family == family && candidate->weight;
-		drained_count += candidate->endpoint.family == family && !candidate->weight;
-	}
-	shares = arena_room(arena, count, sizeof(*shares));
-	drained = arena_room(arena, drained_count, sizeof(*drained));
-	if (!shares || !drained)
+	if (!shares)
 		return -ENOMEM;
-	count = drained_count = 0;
-	for (size_t i = 0; i < selection->endpoint_count; i++) {
-		const struct candidate *candidate = &selection->endpoints[i];
+	for (size_t i = 0; i < selection->endpoint_count; i++)
+		shares[i] = (struct share){selection->endpoints[i].endpoint,
+					   selection->endpoints[i].weight};
+	sort_unless_sorted(shares, selection->endpoint_count, sizeof(*shares), compare_shares);
+	*ret = shares;
+	return 0;
+}
 
-		if (candidate->endpoint.family != family)
-			continue;
-		if (candidate->weight)
-			shares[count++] = (struct share){candidate->endpoint, candidate->weight};
+/* Those without a weight are taken out of the shares of a family. Returns 0 or -ENOMEM. */
+static int take_drained(struct arena *arena, uint16_t family, struct ruleset_service *service)
+{
+	struct share *shares = service->shares[family];
+	size_t count = service->share_count[family], kept = 0, drained = 0;
+
+	for (size_t i = 0; i < count; i++)
+		drained += shares[i].slots == 0;
+	service->drained[family] = arena_room(arena, drained, sizeof(struct endpoint));
+	if (!service->drained[family])
+		return -ENOMEM;
+	for (size_t i = 0; i < count && drained; i++) {
+		if (shares[i].slots)
+			shares[kept++] = shares[i];
 		else
-			drained[drained_count++] = candidate->endpoint;
+			service->drained[family][service->drained_count[family]++] =
+				shares[i].endpoint;
 	}
-	sort_unless_sorted(shares, count, sizeof(*shares), compare_shares);
+	service->share_count[family] = count - drained;
+	return 0;
+}
+
+static void weights_to_slots(struct share *shares, size_t count)
+{
 	divide_by_common_divisor(shares, count);
 	scale_down(shares, count);
 	/* Rounding down may have made them alike. */
 	divide_by_common_divisor(shares, count);
-	service->shares[family] = shares;
-	service->share_count[family] = count;
-	service->drained[family] = drained;
-	service->drained_count[family] = drained_count;
+}
+
+int ruleset_service_share(struct arena *arena, struct share *weights, size_t count,
+			  struct ruleset_service *service)
+{
+	size_t at = 0;
+
+	for (uint16_t family = 0; family < FAMILY_COUNT; family++) {
+		size_t first = at;
+
+		while (at < count && weights[at].endpoint.family == family)
+			at++;
+		service->shares[family] = weights + first;
+		service->share_count[family] = at - first;
+		service->drained_count[family] = 0;
+		if (take_drained(arena, family, service) < 0)
+			return -ENOMEM;
+		weights_to_slots(service->shares[family], service->share_count[family]);
+	}
 	return 0;
 }
 
 int ruleset_service_fill(struct arena *arena, const struct selection *selection,
 			 struct ruleset_service *service)
 {
-	int r = 0;
+	struct share *shares;
 
-	for (uint16_t family = 0; family < FAMILY_COUNT && r == 0; family++)
-		r = fill_family(arena, selection, family, service);
-	return r;
+	if (selection_shares(arena, selection, &shares) < 0)
+		return -ENOMEM;
+	return ruleset_service_share(arena, shares, selection->endpoint_count, service);
 }

@@ -361,11 +361,17 @@ int service_select(struct arena *arena, const struct service *service, const str
 	return leaves_select(&request, service->leaves, service->count, ret);
 }
 
-int service_endpoints(struct arena *arena, const struct service *service, const struct tags *tags,
-		      enum protocol protocol, struct selection *ret)
+int service_shares(struct arena *arena, const struct service *service, const struct tags *tags,
+		   enum protocol protocol, struct share **ret, size_t *ret_count)
 {
 	const struct request request = request_of(service, arena, tags, protocol);
-	int r = leaves_endpoints(&request, service->usable, service->usable_count, ret);
+	struct selection selection;
+	int r = leaves_shares(&request, service->usable, service->usable_count, ret, ret_count);
 
-	return r == -E2BIG ? service_select(arena, service, tags, protocol, ret) : r;
+	if (r != -E2BIG)
+		return r;
+	if (service_select(arena, service, tags, protocol, &selection) < 0)
+		return -ENOMEM;
+	*ret_count = selection.endpoint_count;
+	return selection_shares(arena, &selection, ret);
 }

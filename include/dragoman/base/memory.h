@@ -86,6 +86,18 @@ char *arena_text(struct arena *arena, const char *text, size_t length);
 char *arena_printf(struct arena *arena, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
+/*
+ * For a process that runs on: one heap for all threads, and what is freed at
+ * its end is kept, up to some MiB, for whoever comes next. Call once, early.
+ */
+void memory_settle(void);
+
+/*
+ * Gives what has been freed back to the system, also between what is in use,
+ * where libc would keep it; takes milliseconds where that is much.
+ */
+void memory_trim(void);
+
 /* Bytes that the arena holds from malloc(). */
 size_t arena_size(const struct arena *arena);
 

@@ -55,6 +55,19 @@ struct ruleset {
 int ruleset_service_fill(struct arena *arena, const struct selection *selection,
 			 struct ruleset_service *service);
 
+/*
+ * The same from weights, as selection_shares() gives them: they become the
+ * shares, where they are.
+ */
+int ruleset_service_share(struct arena *arena, struct share *weights, size_t count,
+			  struct ruleset_service *service);
+
+/*
+ * The endpoints of a selection, as many as it has, by endpoint_compare(), with
+ * their weights in place of slots. Returns 0 or -ENOMEM.
+ */
+int selection_shares(struct arena *arena, const struct selection *selection, struct share **ret);
+
 /* The greatest divisor that two weights have in common; of 0 and another that one. */
 unsigned weights_common_divisor(unsigned a, unsigned b);
 

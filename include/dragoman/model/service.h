@@ -15,6 +15,7 @@
 #include <stddef.h>
 
 #include "dragoman/model/document.h"
+#include "dragoman/model/ruleset.h"
 
 struct service;
 
@@ -68,11 +69,11 @@ int service_select(struct arena *arena, const struct service *service, const str
 		   enum protocol protocol, struct selection *ret);
 
 /*
- * The same for who plans rules: the endpoints and their weights, by
- * endpoint_compare(), without keys, tags and what was skipped, which cost more
- * than all the rest. Beyond ENDPOINTS_MAX as service_select().
+ * The same for who plans rules: the endpoints alone, as selection_shares() gives
+ * them, without keys, tags and what was skipped, which cost more than all the
+ * rest.
  */
-int service_endpoints(struct arena *arena, const struct service *service, const struct tags *tags,
-		      enum protocol protocol, struct selection *ret);
+int service_shares(struct arena *arena, const struct service *service, const struct tags *tags,
+		   enum protocol protocol, struct share **ret, size_t *ret_count);
 
 #endif
