@@ -12,11 +12,13 @@ import pytest
 
 from lab import nft
 from lab.agent import Agent
+from lab.command import PROGRAM
 from lab.consul import Consul
 from lab.etcd import Etcd
 from lab.events import Events
 from lab.processes import Process, run as command
 from lab.registries import EVERY_REGISTRY, REGISTRIES
+from lab.scheduling import knows_slices, scheduling
 from lab.waiting import wait_until
 
 WEB, CACHE = "127.0.0.1:80/tcp", "127.0.0.1:6379/tcp"
@@ -439,3 +441,11 @@ def test_agent_waits_for_a_registry_that_is_not_there_yet(own_registry, run, web
     server.start_again()
     wait_until(agent.is_ready, deadline=30, what="the agent to be ready")
     wait_for(web, 1)
+
+
+def test_agent_asks_the_scheduler_for_short_slices_and_for_no_more(etcd, run, web):
+    """A change that has come waits for nobody who computes. As nice as before: no greater share."""
+    agent = run("--netns", web, registry=etcd.url, command=("nice", "-n", "3", PROGRAM))
+    (policy, nice, length), = scheduling(agent.pid)
+    assert (policy, nice) == (0, os.nice(0) + 3)
+    assert length == 100000 or not knows_slices()
