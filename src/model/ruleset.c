@@ -105,7 +105,7 @@ int selection_shares(struct arena *arena, const struct selection *selection, str
 }
 
 /* Those without a weight are taken out of the shares of a family. Returns 0 or -ENOMEM. */
-static int take_drained(struct arena *arena, uint16_t family, struct ruleset_service *service)
+static int take_drained(struct arena *arena, unsigned family, struct ruleset_service *service)
 {
 	struct share *shares = service->shares[family];
 	size_t count = service->share_count[family], kept = 0, drained = 0;
@@ -139,7 +139,7 @@ int ruleset_service_share(struct arena *arena, struct share *weights, size_t cou
 {
 	size_t at = 0;
 
-	for (uint16_t family = 0; family < FAMILY_COUNT; family++) {
+	for (unsigned family = 0; family < FAMILY_COUNT; family++) {
 		size_t first = at;
 
 		while (at < count && weights[at].endpoint.family == family)
