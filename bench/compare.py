@@ -18,7 +18,7 @@ import figures
 
 NOTABLE, SEVERAL = 0.10, 3
 BETTER_WHEN_LARGE = ("B/s", "/s")
-YARDSTICKS = ("raw", "direct", "empty")
+YARDSTICKS = ("raw", "direct", "nat", "empty")
 
 
 def _key(row):

@@ -22,7 +22,7 @@ import report
 from results import Results
 
 FOLDER = pathlib.Path(__file__).resolve().parent
-YARDSTICKS = ("raw", "ours", "direct", "empty", "time", "processor", "objects", "relocations", "watcher")
+YARDSTICKS = ("raw", "ours", "direct", "nat", "empty", "time", "processor", "objects", "relocations", "watcher")
 WHEN_LARGE = ("B/s", "/s")
 
 

@@ -9,7 +9,7 @@ import plots
 
 WIDTH = 80
 ORDER = ("raw", "ours", "nft-flat", "nft-chains", "iptables-nft", "iptables-legacy", "nftlb",
-         "watcher", "direct", "haproxy", "nginx", "empty", "nft")
+         "watcher", "direct", "nat", "haproxy", "nginx", "empty", "nft")
 SHORT = {"iptables-nft": "ipt-nft", "iptables-legacy": "ipt-leg", "nft-chains": "chains"}
 
 

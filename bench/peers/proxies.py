@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What may stand between a client and a server: nothing, our rules, HAProxy, nginx.
+"""What may stand between a client and a server: nothing, our rules, one rule, HAProxy, nginx.
 
 Each has a stage of its own. At its far end nginx serves /small and /large on every
 address that an endpoint may have; `url` is where the client goes.
@@ -41,6 +41,19 @@ _STREAM = """
 stream {{
     upstream service {{ {servers} }}
     server {{ listen 127.0.0.1:{port} backlog=4096; proxy_pass service; tcp_nodelay on; }}
+}}
+"""
+_NAT = """
+table ip nat {{
+    chain output {{
+        type nat hook output priority -100
+        ip daddr 127.0.0.1 tcp dport {port} dnat to {endpoint}
+    }}
+    chain postrouting {{
+        type nat hook postrouting priority srcnat
+        ip saddr 127.0.0.1 oifname != "lo" tcp flags syn tcp option maxseg size set rt mtu
+        ip saddr 127.0.0.1 oifname != "lo" masquerade
+    }}
 }}
 """
 _HAPROXY = """
@@ -139,6 +152,19 @@ class Rules(Way):
         super().close()
 
 
+class Nat(Way):
+    """The least that the kernel can do: connections tracked, and one rule of each kind."""
+
+    name = "nat"
+
+    def begin(self):
+        rules = self.folder / "nat.nft"
+        rules.write_text(_NAT.format(port=PORT, endpoint=f"{address(5)}:{ENDPOINT_PORT}"))
+        self.stage.open_localhost()
+        self.stage.container.run("nft", "-f", rules)
+        return []
+
+
 class Haproxy(Way):
     name = "haproxy"
 
@@ -160,4 +186,4 @@ class Nginx(Way):
                              _STREAM.format(servers=servers, port=PORT))]
 
 
-WAYS = (Direct, Rules, Haproxy, Nginx)
+WAYS = (Direct, Rules, Nat, Haproxy, Nginx)
