@@ -83,7 +83,8 @@ help:
 	'make             build/dragoman' \
 	'make check       as root (the kernel module has unit tests): both compilers, unit tests,' \
 	'                 sanitizers, clang-tidy, format, headers, layers, manual, scripts,' \
-	'                 services (units of systemd), security (tests that SECURITY.md names)' \
+	'                 services (units of systemd), security (tests that SECURITY.md names),' \
+	'                 documents (files, functions and targets that they name)' \
 	'make unit        unit tests; make sanitize: the same under ASan and UBSan' \
 	'make integration real kernel, real etcd: as root (contrib/check does both);' \
 	'                 make integration-sanitize: the same under ASan and UBSan' \
@@ -94,7 +95,8 @@ help:
 	'                 tables, JSON and plots in $$(BENCH_RESULTS);' \
 	'                 make bench-compare A=one.json B=other.json; make bench-page A=one.json' \
 	'make cover       which lines unit and integration tests run (as root; needs llvm)' \
-	'make tidy format format-check headers layers manual scripts services security   one of them' \
+	'make tidy format format-check headers layers manual scripts services security documents' \
+	'                 one of them' \
 	'make install     to $$(DESTDIR)$$(PREFIX); make uninstall' \
 	'make clean       remove $$(BUILD)' \
 	'Variables: CC CFLAGS LDFLAGS CPPFLAGS BUILD PREFIX DESTDIR SANITIZE WERROR= V=1'
@@ -154,7 +156,7 @@ $(BUILD)/bench/empty: ALL_LDFLAGS += -Wl,--no-as-needed
 
 # --- Checking ---------------------------------------------------------------
 
-CHECKS := gcc clang unit sanitize corpora tidy format-check headers layers manual scripts services security
+CHECKS := gcc clang unit sanitize corpora tidy format-check headers layers manual scripts services security documents
 
 # Each check writes "ok NAME"; contrib/check takes the list from here.
 .PHONY: check list-checks
@@ -235,7 +237,7 @@ $(BUILD)/headers/%: % $(HEADERS)
 		-fsyntax-only -include $< -x c /dev/null
 	$(Q)touch $@
 
-.PHONY: layers manual scripts services security
+.PHONY: layers manual scripts services security documents
 layers:
 	$(Q)contrib/check-layers --self-test
 	$(Q)contrib/check-layers .
@@ -252,6 +254,11 @@ scripts:
 security:
 	$(Q)contrib/check-security --self-test
 	$(Q)contrib/check-security .
+	$(call ok,$@)
+
+documents:
+	$(Q)contrib/check-documents --self-test
+	$(Q)contrib/check-documents .
 	$(call ok,$@)
 
 # As installed, but with a program that is there. A line that is not understood
