@@ -336,6 +336,39 @@ static void test_explain_text_fits_the_page(void **state)
 					  "127.0.0.1 does not leave the namespace\n"));
 }
 
+/* Twelve slots, the last two of one endpoint; a key that no line can hold; others' variables. */
+static void test_explain_text_of_much_stays_in_its_columns(void **state)
+{
+	CLEANUP(arena_freep) struct arena *arena = arena_new();
+	CLEANUP(text_done) struct text text = {0};
+	struct story story = well(arena);
+	struct kernel_face *face = &story.kernel.faces[FAMILY_IPV4];
+	enum { SLOTS = 12 };
+
+	(void)state;
+	story.claims[story.claim_count++] = (struct claim){
+		.variable = "BACKEND_URL", .state = "ignored", .reason = "no ';' in it"};
+	story.registry.selection.skipped[0].key =
+		"/services/redis/a-key-of-seventy-characters-that-stands-on-a-line-of-its-own";
+	face->slot_count = SLOTS;
+	face->slots = arena_array(arena, SLOTS, sizeof(*face->slots));
+	assert_non_null(face->slots);
+	for (size_t slot = 0; slot < SLOTS; slot++)
+		face->slots[slot].endpoint = at("10.0.0.1",
+						(uint16_t)(slot < 10 ? 80 + slot : 100));
+	story_print_text(&text, &story, &(struct page){.width = 80});
+	assert_null(strstr(text.data, "BACKEND_URL"));
+	assert_non_null(strstr(text.data, "             skipped\n"
+					  "               /services/redis/a-key-of-seventy-"));
+	assert_non_null(strstr(text.data,
+			       "             slot 9      -> 10.0.0.1:89, 0 connections\n"
+			       "             slots 10-11 -> 10.0.0.1:100, 0 connections\n"));
+	text_done(&text);
+	story.claims[0].is_winner = false;
+	story_print_text(&text, &story, &(struct page){.width = 80});
+	assert_non_null(strstr(text.data, "BACKEND_URL is ignored: no ';' in it\n"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -343,6 +376,7 @@ int main(void)
 		cmocka_unit_test(test_explain_of_a_held_service_takes_what_stands),
 		cmocka_unit_test(test_explain_of_probes_tells_the_server_from_the_way_to_it),
 		cmocka_unit_test(test_explain_text_fits_the_page),
+		cmocka_unit_test(test_explain_text_of_much_stays_in_its_columns),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

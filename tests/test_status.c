@@ -349,6 +349,71 @@ static void test_status_table_puts_what_is_broken_first_and_then_goes_by_name(vo
 			       "  why\n");
 }
 
+/* The variable, state, tags and port of a backend of one endpoint, which is /services/s. */
+#define BACKEND(variable, state, tags, listen)                                             \
+	"{\"variable\": \"" variable "\", \"state\": \"" state "\", \"tags\": [" tags "]," \
+	" \"listen\": \"" listen "\", \"service\": \"/services/s\", \"reason\": null,"     \
+	" \"endpoints\": [{\"address\": \"10.0.0.1\", \"port\": 80, \"weight\": 1,"        \
+	" \"connections\": 10}]}"
+
+static const char twins[] =
+	"{\"namespaces\": [{\"netns\": 1, \"containers\": [{\"name\": \"a\"}], \"backends\": [" BACKEND(
+		"B_ONE", "ready", "",
+		"80/tcp") "," BACKEND("B_TWO", "ready", "",
+				      "80/tcp") "," BACKEND("B_TAG", "ready", "\"x\"",
+							    "80/tcp") "," BACKEND("B_UDP", "ready",
+										  "",
+										  "80/udp") "]}]}";
+
+static void test_status_table_has_the_endpoints_of_merged_backends_once(void **state)
+{
+	(void)state;
+	assert_table(twins,
+		     "dragoman\n"
+		     "1 namespace, 4 backends, 0 problems\n"
+		     "\n"
+		     "a (namespace 1)\n"
+		     "  ready     80/tcp  /services/s\n"
+		     "             10.0.0.1:80  weight 1  10 conns  100% ################\n"
+		     "  ready     80/tcp  /services/s\n"
+		     "             B_TWO: the same as B_ONE\n"
+		     "  ready     80/tcp  /services/s[x]\n"
+		     "             10.0.0.1:80  weight 1  10 conns  100% ################\n"
+		     "  ready     80/udp  /services/s\n"
+		     "             10.0.0.1:80  weight 1  10 conns  100% ################\n");
+}
+
+static void test_status_since_before_counts_merged_backends_once(void **state)
+{
+	CLEANUP(status_done) struct status_document now, before;
+	CLEANUP(text_done) struct text line = {0};
+
+	(void)state;
+	parse_status(twins, &now);
+	parse_status("{}", &before);
+	status_print_summary(&line, &now, &(struct status_before){&before, 1});
+	assert_string_equal(line.data, "1 namespace, 4 backends, 0 problems, 30.0 connections/s");
+}
+
+static void test_status_narrowed_has_the_changes_of_that_namespace(void **state)
+{
+	static const char document[] =
+		"{\"changes\": [{\"name\": \"db\"}, {\"name\": \"web\"}, {\"name\": null}, 7],"
+		" \"namespaces\": [{\"netns\": 1, \"containers\": [{\"name\": \"web\"}]},"
+		" {\"netns\": 2, \"containers\": [{\"name\": \"db\"}]}]}";
+	CLEANUP(status_done) struct status_document status;
+	struct error error = {0};
+	const json_t *changes;
+
+	(void)state;
+	parse_status(document, &status);
+	assert_int_equal(status_narrow(&status, "web", &error), 0);
+	changes = json_object_get(status.root, "changes");
+	assert_int_equal(json_array_size(changes), 1);
+	assert_string_equal(json_string_value(json_object_get(json_array_get(changes, 0), "name")),
+			    "web");
+}
+
 static void test_status_narrowed_has_one_namespace(void **state)
 {
 	static const char *const names[] = {"web", "aa", "0123456789", "a"};
@@ -734,6 +799,9 @@ int main(void)
 		cmocka_unit_test(test_status_table_of_a_wide_page_has_more_on_a_line),
 		cmocka_unit_test(test_status_table_measures_in_columns),
 		cmocka_unit_test(test_status_table_puts_what_is_broken_first_and_then_goes_by_name),
+		cmocka_unit_test(test_status_table_has_the_endpoints_of_merged_backends_once),
+		cmocka_unit_test(test_status_since_before_counts_merged_backends_once),
+		cmocka_unit_test(test_status_narrowed_has_the_changes_of_that_namespace),
 		cmocka_unit_test(test_status_narrowed_has_one_namespace),
 		cmocka_unit_test(test_status_narrowed_to_nobody_says_who_there_is),
 		cmocka_unit_test(test_status_since_before_tells_how_fast_connections_come),

@@ -9,7 +9,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-enum { TITLE = 11, ENDPOINTS_SHOWN = 40, SKIPPED_SHOWN = 20 };
+enum { TITLE = 11, SLOTS_WIDTH = 10, ENDPOINTS_SHOWN = 40, SKIPPED_SHOWN = 20 };
 
 struct sheet {
 	struct text *out;
@@ -31,7 +31,7 @@ static void put(const struct sheet *sheet, const char *title, enum page_colour c
 	(void)text_format_list(words, sizeof(words), format, arguments);
 	va_end(arguments);
 	text_printf(&line, "%-*s%s", TITLE, title, words);
-	page_line(sheet->page, sheet->out, TITLE + 2, &line, colour);
+	page_line(sheet->page, sheet->out, TITLE + 2 + strspn(words, " "), &line, colour);
 }
 
 /* --- Stations --------------------------------------------------------------------- */
@@ -47,6 +47,18 @@ static const char *what_of(const struct claim *claim)
 	return strcmp(claim->state, "invalid") == 0 ? "is invalid" : "is ignored";
 }
 
+/* Somebody else's variable is of interest where ours is missing. */
+static bool is_shown(const struct story *story, const struct claim *claim)
+{
+	if (strcmp(claim->state, "ignored") != 0)
+		return true;
+	for (size_t i = 0; i < story->claim_count; i++) {
+		if (story->claims[i].is_winner)
+			return false;
+	}
+	return true;
+}
+
 static void print_claims(const struct sheet *sheet, const struct story *story)
 {
 	const char *title = "variable";
@@ -55,7 +67,7 @@ static void print_claims(const struct sheet *sheet, const struct story *story)
 		for (size_t i = 0; i < story->claim_count; i++) {
 			const struct claim *claim = &story->claims[i];
 
-			if (claim->is_winner != (winners == 1))
+			if (claim->is_winner != (winners == 1) || !is_shown(story, claim))
 				continue;
 			put(sheet, title, claim->is_winner ? PAGE_PLAIN : PAGE_DIM, "%s%s%s %s%s%s",
 			    claim->variable, claim->whose ? " of container " : "",
@@ -160,7 +172,12 @@ static size_t run_of(const struct kernel_face *face, size_t first, uint64_t *ret
 static void print_slots(const struct sheet *sheet, const struct kernel_face *face)
 {
 	char endpoint[ENDPOINT_TEXT_MAX], slots[32];
-	size_t shown = 0;
+	size_t shown = 0, width;
+
+	/* "slots 0-1", or however many digits there are. */
+	(void)text_format(slots, sizeof(slots), "slots %zu-%zu", face->slot_count,
+			  face->slot_count);
+	width = strlen(slots) > SLOTS_WIDTH ? strlen(slots) : SLOTS_WIDTH;
 
 	for (size_t i = 0, last; i < face->slot_count && shown < ENDPOINTS_SHOWN; i = last + 1) {
 		uint64_t packets;
@@ -170,8 +187,8 @@ static void print_slots(const struct sheet *sheet, const struct kernel_face *fac
 			(void)text_format(slots, sizeof(slots), "slots %zu-%zu", i, last);
 		else
 			(void)text_format(slots, sizeof(slots), "slot %zu", i);
-		put(sheet, "", PAGE_PLAIN, "  %-10s -> %s, %" PRIu64 " connection%s", slots,
-		    endpoint_format(&face->slots[i].endpoint, endpoint), packets,
+		put(sheet, "", PAGE_PLAIN, "  %-*s -> %s, %" PRIu64 " connection%s", (int)width,
+		    slots, endpoint_format(&face->slots[i].endpoint, endpoint), packets,
 		    packets == 1 ? "" : "s");
 		shown++;
 	}

@@ -88,6 +88,40 @@ static int refuse_unknown(const json_t *namespaces, const char *wanted, struct e
 			 known.data ? known.data : "");
 }
 
+static bool is_of(const json_t *namespaces, const char *name)
+{
+	const json_t *namespace;
+	size_t i;
+
+	json_array_foreach(namespaces, i, namespace)
+	{
+		if (name && has_container(namespace, name))
+			return true;
+	}
+	return false;
+}
+
+/* Changes go by the name that their namespace had then, which is that of a container in it. */
+static int narrow_changes(json_t *root)
+{
+	const json_t *namespaces = json_object_get(root, "namespaces");
+	json_t *all = json_object_get(root, "changes"), *change, *kept;
+	size_t i;
+
+	if (!json_is_array(all))
+		return 0;
+	kept = json_array();
+	json_array_foreach(all, i, change)
+	{
+		if (is_of(namespaces, json_string_value(json_object_get(change, "name"))) &&
+		    json_array_append(kept, change) < 0) {
+			json_decref(kept);
+			return -ENOMEM;
+		}
+	}
+	return json_object_set_new(root, "changes", kept) < 0 ? -ENOMEM : 0;
+}
+
 int status_narrow(struct status_document *status, const char *name, struct error *error)
 {
 	json_t *all = json_object_get(status->root, "namespaces"), *namespace;
@@ -106,7 +140,8 @@ int status_narrow(struct status_document *status, const char *name, struct error
 		return refuse_unknown(all, name, error);
 	}
 	/* Takes the reference, whatever it returns. */
-	if (json_object_set_new(status->root, "namespaces", kept) < 0)
+	if (json_object_set_new(status->root, "namespaces", kept) < 0 ||
+	    narrow_changes(status->root) < 0)
 		return error_no_memory(error);
 	return 0;
 }

@@ -168,6 +168,22 @@ const json_t *endpoint_in(const json_t *backend, const json_t *endpoint, size_t 
 	return find_same(json_object_get(backend, "endpoints"), endpoint, index, same_endpoint);
 }
 
+const json_t *backend_twin(const json_t *backends, size_t index)
+{
+	const json_t *backend = json_array_get(backends, index);
+
+	if (!json_has_text(json_object_get(backend, "service")))
+		return NULL;
+	for (size_t i = 0; i < index; i++) {
+		const json_t *other = json_array_get(backends, i);
+
+		if (same(other, backend, "listen") && same(other, backend, "service") &&
+		    same(other, backend, "tags") && same(other, backend, "state"))
+			return other;
+	}
+	return NULL;
+}
+
 /* Of one backend; what was not counted at either time is left out. */
 static double gained(const json_t *backend, const json_t *before)
 {
@@ -196,10 +212,14 @@ double status_gained(const json_t *root, const json_t *before)
 
 	json_array_foreach(namespaces, i, namespace)
 	{
+		const json_t *backends = json_object_get(namespace, "backends");
 		const json_t *old = namespace_in(before, namespace, i);
 
-		json_array_foreach(json_object_get(namespace, "backends"), j, backend)
-			sum += gained(backend, backend_in(old, backend, j));
+		json_array_foreach(backends, j, backend)
+		{
+			if (!backend_twin(backends, j))
+				sum += gained(backend, backend_in(old, backend, j));
+		}
 	}
 	return sum;
 }

@@ -41,6 +41,12 @@ const json_t *namespace_in(const json_t *root, const json_t *namespace, size_t i
 const json_t *backend_in(const json_t *namespace, const json_t *backend, size_t index);
 const json_t *endpoint_in(const json_t *backend, const json_t *endpoint, size_t index);
 
+/*
+ * An earlier one of the namespace's backends that is led to the same service, on the same port:
+ * the kernel has one of the two. Or NULL.
+ */
+const json_t *backend_twin(const json_t *backends, size_t index);
+
 /* Connections that have come in since an earlier document. */
 double status_gained(const json_t *root, const json_t *before);
 

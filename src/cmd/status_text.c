@@ -48,16 +48,6 @@ static struct table table_of(struct text *out, const struct status_document *sta
 	return table;
 }
 
-/* "BACKEND_X: reason", what there is of it. */
-static void add_pair(struct text *line, const json_t *first, const char *between,
-		     const json_t *second)
-{
-	json_add_text(line, first);
-	if (json_has_text(first) && json_has_text(second))
-		text_puts(line, between);
-	json_add_text(line, second);
-}
-
 static void add_count(struct text *line, size_t count, const char *what)
 {
 	text_printf(line, "%zu %s%s", count, what, count == 1 ? "" : "s");
@@ -91,9 +81,13 @@ static void print_registry(const struct table *table)
 {
 	const json_t *registry = json_object_get(table->root, "registry");
 	const json_t *revision = json_object_get(registry, "revision");
+	const json_t *state = json_object_get(registry, "state");
 	CLEANUP(text_done) struct text line = {0};
 
-	add_pair(&line, json_object_get(registry, "url"), ": ", json_object_get(registry, "state"));
+	json_add_text(&line, json_object_get(registry, "url"));
+	if (line.length && json_has_text(state))
+		text_puts(&line, ": ");
+	json_add_text(&line, state);
 	if (json_has_text(revision)) {
 		text_puts(&line, line.length ? ", revision " : "revision ");
 		json_add_text(&line, revision);
@@ -399,7 +393,20 @@ static void add_beginning(struct text *line, const json_t *backend, const struct
 	text_puts(line, "  ");
 }
 
-static void print_wide(const struct table *table, const json_t *backend,
+/* The reason, or whose endpoints are its own, too. */
+static void add_why(struct text *line, const json_t *backend, const json_t *twin)
+{
+	const json_t *variable = json_object_get(twin, "variable");
+
+	if (json_has_text(variable)) {
+		text_puts(line, "the same as ");
+		json_add_text(line, variable);
+	} else {
+		json_add_text(line, json_object_get(backend, "reason"));
+	}
+}
+
+static void print_wide(const struct table *table, const json_t *backend, const struct text *why,
 		       const struct widths *widths)
 {
 	const size_t service = BACKEND_INDENT + 1 + widths->listen + 2;
@@ -415,19 +422,18 @@ static void print_wide(const struct table *table, const json_t *backend,
 	page_pad(&line, variable - 2);
 	text_puts(&line, "  ");
 	json_add_text(&line, json_object_get(backend, "variable"));
-	if (json_has_text(json_object_get(backend, "reason"))) {
+	if (why->length) {
 		page_pad(&line, reason - 2);
 		text_puts(&line, "  ");
-		json_add_text(&line, json_object_get(backend, "reason"));
+		text_add(&line, why->data, why->length);
 	}
 	put_first_line(table, backend, reason < table->page->width / 2 ? reason : ENDPOINT_INDENT,
 		       &line);
 }
 
-static void print_narrow(const struct table *table, const json_t *backend,
+static void print_narrow(const struct table *table, const json_t *backend, const struct text *why,
 			 const struct widths *widths)
 {
-	const json_t *reason = json_object_get(backend, "reason");
 	const json_t *variable = json_object_get(backend, "variable");
 	bool has_service = json_has_text(json_object_get(backend, "service"));
 	CLEANUP(text_done) struct text first = {0}, second = {0};
@@ -438,22 +444,31 @@ static void print_narrow(const struct table *table, const json_t *backend,
 	else
 		json_add_text(&first, variable);
 	put_first_line(table, backend, ENDPOINT_INDENT, &first);
-	if (!json_has_text(reason))
+	if (why->length == 0)
 		return;
 	page_pad(&second, ENDPOINT_INDENT);
 	/* Where there is no service the variable stands above. */
-	add_pair(&second, has_service ? variable : NULL, ": ", reason);
+	if (has_service && json_has_text(variable)) {
+		json_add_text(&second, variable);
+		text_puts(&second, ": ");
+	}
+	text_add(&second, why->data, why->length);
 	page_line(table->page, table->out, ENDPOINT_INDENT, &second, PAGE_PLAIN);
 }
 
-static void print_backend(const struct table *table, const json_t *backend, const json_t *before,
-			  const struct widths *widths)
+static void print_backend(const struct table *table, const json_t *backend, const json_t *twin,
+			  const json_t *before, const struct widths *widths)
 {
+	CLEANUP(text_done) struct text why = {0};
+
+	add_why(&why, backend, twin);
+	table->out->failed |= why.failed;
 	if (table->page->width >= WIDE)
-		print_wide(table, backend, widths);
+		print_wide(table, backend, &why, widths);
 	else
-		print_narrow(table, backend, widths);
-	print_endpoints(table, backend, before);
+		print_narrow(table, backend, &why, widths);
+	if (!twin)
+		print_endpoints(table, backend, before);
 }
 
 /* --- Namespaces ------------------------------------------------------------------- */
@@ -518,8 +533,8 @@ static void print_namespace(const struct table *table, const json_t *namespace,
 		json_array_foreach(backends, i, backend)
 		{
 			if (backend_rank(backend) == rank)
-				print_backend(table, backend, backend_in(before, backend, i),
-					      &widths);
+				print_backend(table, backend, backend_twin(backends, i),
+					      backend_in(before, backend, i), &widths);
 		}
 	}
 }

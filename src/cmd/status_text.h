@@ -27,8 +27,8 @@ int status_parse(const char *document, size_t length, struct status_document *re
 void status_done(struct status_document *status);
 
 /*
- * Leaves only namespaces with a container of that name, or whose ID begins so;
- * a namespace by hand counts by its name. Returns 0, -ENOMEM, or -ENOENT
+ * Leaves only namespaces with a container of that name, or whose ID begins so,
+ * and their changes; a namespace by hand counts by its name. Returns 0, -ENOMEM, or -ENOENT
  * (ERROR_INVALID) with the names that there are in error.
  */
 int status_narrow(struct status_document *status, const char *name, struct error *error);
