@@ -307,6 +307,19 @@ static void test_status_table_measures_in_columns(void **state)
 			       "             wide:1  weight 1\n");
 }
 
+static void test_page_lines_are_broken_where_they_are_wide_and_nowhere_else(void **state)
+{
+	CLEANUP(text_done) struct text lines = {0}, text = {0}, none = {0}, out = {0};
+
+	(void)state;
+	text_puts(&lines, "short\n\nten  and more  words than forty columns can hold\nlast");
+	page_lines(&(struct page){.width = 40}, &text, 4, &lines);
+	assert_string_equal(text.data, "short\n\nten  and more  words than forty columns\n"
+				       "    can hold\nlast\n");
+	page_lines(&narrow, &out, 4, &none);
+	assert_int_equal(out.length, 0);
+}
+
 static void test_status_table_puts_what_is_broken_first_and_then_goes_by_name(void **state)
 {
 	static const char document[] =
@@ -551,6 +564,7 @@ int main(void)
 		cmocka_unit_test(test_status_table_of_no_object_is_refused),
 		cmocka_unit_test(test_status_table_of_a_wide_page_has_more_on_a_line),
 		cmocka_unit_test(test_status_table_measures_in_columns),
+		cmocka_unit_test(test_page_lines_are_broken_where_they_are_wide_and_nowhere_else),
 		cmocka_unit_test(test_status_table_puts_what_is_broken_first_and_then_goes_by_name),
 		cmocka_unit_test(test_status_table_has_the_endpoints_of_merged_backends_once),
 		cmocka_unit_test(test_status_since_before_counts_merged_backends_once),

@@ -202,6 +202,21 @@ void page_line(const struct page *page, struct text *out, size_t indent, const s
 	text_puts(out, "\n");
 }
 
+void page_lines(const struct page *page, struct text *out, size_t indent, const struct text *lines)
+{
+	const char *at = lines->data ? lines->data : "";
+
+	out->failed |= lines->failed;
+	while (*at) {
+		CLEANUP(text_done) struct text line = {0};
+		size_t length = strcspn(at, "\n");
+
+		text_add(&line, at, length);
+		page_line(page, out, indent, &line, PAGE_PLAIN);
+		at += length + (at[length] ? 1 : 0);
+	}
+}
+
 void page_bar(const struct page *page, struct text *line, double part, size_t columns)
 {
 	size_t filled = (size_t)(part * (double)columns + 0.5);

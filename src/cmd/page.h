@@ -50,6 +50,9 @@ void page_colour(const struct page *page, struct text *out, enum page_colour col
 void page_line(const struct page *page, struct text *out, size_t indent, const struct text *line,
 	       enum page_colour colour);
 
+/* Whole lines, each broken where it is wider than the page. */
+void page_lines(const struct page *page, struct text *out, size_t indent, const struct text *lines);
+
 /* A bar of `part` (0 to 1) of so many columns: one at least, where it is more than nothing. */
 void page_bar(const struct page *page, struct text *line, double part, size_t columns);
 

@@ -14,8 +14,9 @@
 #include "hint.h"
 #include "lookup.h"
 #include "output.h"
+#include "page.h"
 
-enum { QUOTE_MAX = 96 };
+enum { QUOTE_MAX = 96, INDENT = 4 };
 
 struct query {
 	const struct options *options;
@@ -98,6 +99,20 @@ static int ask(struct query *query, struct error *error)
 	return look_up(query, error);
 }
 
+/* A terminal would break them anywhere; whoever else reads them reads lines. */
+static void print_lines(struct text *out, const struct resolution *resolution)
+{
+	const struct page page = page_of(STDOUT_FILENO);
+	CLEANUP(text_done) struct text lines = {0};
+
+	if (!isatty(STDOUT_FILENO)) {
+		resolution_print_text(out, resolution);
+		return;
+	}
+	resolution_print_text(&lines, resolution);
+	page_lines(&page, out, INDENT, &lines);
+}
+
 static enum status print(struct query *query)
 {
 	CLEANUP(text_done) struct text text = {0};
@@ -106,7 +121,7 @@ static enum status print(struct query *query)
 	if (query->options->json)
 		resolution_print_json(&text, &query->resolution, &query->report);
 	else
-		resolution_print_text(&text, &query->resolution);
+		print_lines(&text, &query->resolution);
 	if (output_write(STDOUT_FILENO, &text, &error) < 0)
 		report_error(&query->report, &error);
 	return query->report.failed ? STATUS_FAILED : STATUS_DONE;
