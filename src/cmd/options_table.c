@@ -633,11 +633,11 @@ static const struct option table[] = {
 	},
 	{
 		.name = "log-level",
-		.argument = "LEVEL",
+		.argument = "error|warn|info|debug",
 		.fallback = "info",
 		.commands = EVERY,
 		.section = SECTION_GENERAL,
-		.help = "What to say on standard error: error, warn, info or debug.",
+		.help = "What to say on standard error.",
 		.set = set_log_level,
 	},
 	{
