@@ -58,10 +58,13 @@ PROBE_SOURCES := $(sort $(wildcard integration/*.c))
 BENCH_SOURCES := $(sort $(wildcard bench/*.c))
 BENCH_SUPPORT := $(sort $(wildcard bench/support/*.c))
 REPLAY       := tests/fuzz/replay.c
+INTERFACE_SOURCE := contrib/manual/interface.c
 C_SOURCES    := $(wildcard src/main.c) $(SOURCES) $(TEST_SOURCES) $(TEST_SUPPORT) $(FUZZ_SOURCES) $(REPLAY) $(PROBE_SOURCES) \
-	$(BENCH_SOURCES) $(BENCH_SUPPORT)
-SCRIPTS      := $(sort $(wildcard contrib/check contrib/demo contrib/ensure-packages contrib/run-tests contrib/run-integration .ci/run))
-MANUALS      := contrib/man/dragoman.8
+	$(BENCH_SOURCES) $(BENCH_SUPPORT) $(INTERFACE_SOURCE)
+SCRIPTS      := $(sort $(wildcard contrib/check contrib/demo contrib/ensure-packages contrib/run-tests contrib/run-integration .ci/run \
+	contrib/completion/dragoman.bash))
+MANUALS      := $(sort $(wildcard contrib/man/*.[1-9]))
+COMPLETIONS  := $(sort $(wildcard contrib/completion/*))
 SERVICES     := contrib/systemd/dragoman.service
 
 PROGRAM := $(BUILD)/dragoman
@@ -72,6 +75,7 @@ TESTS   := $(TEST_SOURCES:%.c=$(BUILD)/%)
 PROBES  := $(PROBE_SOURCES:%.c=$(BUILD)/%)
 BENCHES := $(BENCH_SOURCES:%.c=$(BUILD)/%)
 FUZZERS := $(FUZZ_SOURCES:%.c=$(BUILD)/%)
+INTERFACE := $(INTERFACE_SOURCE:%.c=$(BUILD)/%)
 REPLAYS := $(FUZZ_SOURCES:tests/fuzz/fuzz_%.c=$(BUILD)/tests/fuzz/replay_%)
 
 .PHONY: all
@@ -140,6 +144,11 @@ $(TESTS): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(SUPPORT) $(LIBRARY)
 $(PROBES): $(BUILD)/integration/%: $(BUILD)/integration/%.o $(LIBRARY)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) $(PACKAGE_LIBS) -pthread
+
+# The program's own main(), with a program_main() that prints its tables: see there.
+$(INTERFACE): $(INTERFACE).o $(BUILD)/src/main.o $(LIBRARY)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) $(PACKAGE_LIBS)
 
 # The raw program has nothing but libmnl; the empty one has all of our libraries, and no use for them.
 BENCH_LIBRARY := $(BUILD)/bench/libsupport.a
@@ -243,9 +252,17 @@ layers:
 	$(Q)contrib/check-layers .
 	$(call ok,$@)
 
-manual:
+# Manual, help, completions and the parser say one thing.
+manual: $(PROGRAM) $(INTERFACE)
 	$(Q)mandoc -T lint -W warning $(MANUALS)
+	$(Q)contrib/check-manual --self-test $(PROGRAM) $(INTERFACE)
+	$(Q)contrib/check-manual $(PROGRAM) $(INTERFACE)
 	$(call ok,$@)
+
+# The parts of the completions that are made from the table of options.
+.PHONY: completion
+completion: $(PROGRAM) $(INTERFACE)
+	$(Q)contrib/check-manual --write $(PROGRAM) $(INTERFACE)
 
 scripts:
 	$(Q)shellcheck $(SCRIPTS)
