@@ -381,8 +381,10 @@ DOCUMENTS := README.md SECURITY.md NEWS LICENSE
 .PHONY: install uninstall clean
 install: all
 	install -D -m 755 $(PROGRAM) $(DESTDIR)$(SBINDIR)/dragoman
-	install -d $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(DOCDIR)
-	install -m 644 $(MANUALS) $(DESTDIR)$(MANDIR)/man8/
+	for f in $(MANUALS); do \
+		install -D -m 644 $$f $(DESTDIR)$(MANDIR)/man$${f##*.}/$${f##*/} || exit 1; \
+	done
+	install -d $(DESTDIR)$(DOCDIR)
 	install -m 644 $(DOCUMENTS) $(DESTDIR)$(DOCDIR)/
 	install -d $(DESTDIR)$(UNITDIR)
 	for f in $(SERVICES); do \
@@ -393,7 +395,7 @@ install: all
 uninstall:
 	rm -f $(SERVICES:contrib/systemd/%=$(DESTDIR)$(UNITDIR)/%)
 	rm -f $(DESTDIR)$(SBINDIR)/dragoman
-	rm -f $(MANUALS:contrib/man/%=$(DESTDIR)$(MANDIR)/man8/%)
+	rm -f $(foreach f,$(MANUALS),$(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $f))/$(notdir $f))
 	rm -f $(DOCUMENTS:%=$(DESTDIR)$(DOCDIR)/%)
 	-rmdir $(DESTDIR)$(DOCDIR)
 
