@@ -109,7 +109,7 @@ _dragoman_words() { # KIND-OF-VALUE WORD
 
 # The words up to the cursor are taken from the line, since bash has cut them at each = and :.
 _dragoman() {
-	local line=${COMP_LINE:0:COMP_POINT} words current previous='' command option value cut=''
+	local line=${COMP_LINE:0:COMP_POINT} words current previous='' command option value cut='' kept=''
 	read -ra words <<<"$line"
 	[[ $line == *[[:space:]] ]] && words+=('')
 	current=${words[-1]}
@@ -128,18 +128,20 @@ _dragoman() {
 	option=$previous
 	if [[ $current == --*=* ]]; then
 		option=${current%%=*}
+		[[ $COMP_WORDBREAKS == *=* ]] || kept=$option=
 		current=${current#*=}
 	fi
 	value=$(_dragoman_value "$option")
 	if [[ -n $value ]]; then
 		mapfile -t COMPREPLY < <(_dragoman_words "$value" "$current")
-		[[ $value == file || $value == netns ]] && compopt -o filenames 2>/dev/null
+		[[ $value == file || $current == */* ]] && compopt -o filenames 2>/dev/null
 	elif [[ $current == -* || -z $current ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "$(_dragoman_options "$command")" -- "$current")
 	fi
 	# bash replaces what is behind the last = or : only.
 	[[ $current == *:* && $COMP_WORDBREAKS == *:* ]] && cut=${current%"${current##*:}"}
 	COMPREPLY=("${COMPREPLY[@]#"$cut"}")
+	COMPREPLY=("${COMPREPLY[@]/#/$kept}")
 	# Something that goes on is no word yet.
 	[[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *[:/] ]] && compopt -o nospace 2>/dev/null
 	return 0

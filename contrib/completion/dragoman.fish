@@ -13,13 +13,13 @@ end
 
 function __dragoman_netns
     set -l names /run/netns/*
-    string replace /run/netns/ '' -- $names
+    string replace -r '.*/(.*)' '$1\tnamespace' -- $names
     string match -q '*/*' -- (commandline -ct); and __fish_complete_path (commandline -ct)
 end
 
 # Nothing is asked that could take long: an engine gets a second, and says nothing.
 function __dragoman_containers
-    command -q docker; and timeout 1 docker ps --format '{{.Names}}' 2>/dev/null
+    command -q docker; and timeout 1 docker ps --format '{{.Names}}{{"\t"}}{{.Image}}' 2>/dev/null
 end
 
 complete -c dragoman -f
@@ -38,7 +38,7 @@ complete -c dragoman -n '__dragoman_command help' -a 'reconcile plan resolve flu
 complete -c dragoman -n '__dragoman_command reconcile plan flush run explain' -l netns -x -a '(__dragoman_netns)' -d 'The namespace that ip-netns(8) knows by NAME, or the nsfs file at PATH'
 complete -c dragoman -n '__dragoman_command reconcile plan flush run explain' -l pid -x -a '(__fish_complete_pids)' -d 'The namespace of process PID'
 complete -c dragoman -n '__dragoman_command reconcile plan flush status explain' -l container -x -a '(__dragoman_containers)' -d 'The namespace of that Docker container, and the descriptors of every running container in it'
-complete -c dragoman -n '__dragoman_command reconcile plan flush run explain' -l docker -x -a 'unix:///var/run/docker.sock tcp://' -d 'The Docker engine of this host'
+complete -c dragoman -n '__dragoman_command reconcile plan flush run explain' -l docker -x -a 'unix:///var/run/docker.sock tcp://' -d 'The Docker engine of this host: unix:///PATH or tcp://HOST:PORT'
 complete -c dragoman -n '__dragoman_command reconcile plan flush run explain' -l allow-host-netns -d 'Work on the host'\''s own namespace too, which is refused otherwise'
 complete -c dragoman -n '__dragoman_command reconcile flush' -l force -d 'Work on a namespace that a running agent keeps, which is refused otherwise'
 complete -c dragoman -n '__dragoman_command reconcile plan run explain' -s b -l backend -x -d 'A descriptor, instead of the target'\''s own'
@@ -57,15 +57,15 @@ complete -c dragoman -n '__dragoman_command reconcile plan resolve run explain' 
 complete -c dragoman -n '__dragoman_command run' -l consul-connections -x -d 'Ask Consul for N services at once, 64 without it, of the 200 connections that it takes of one address; where there are more, they take turns'
 complete -c dragoman -n '__dragoman_command reconcile plan resolve run explain' -l allow-endpoints -x -d 'Admit just these addresses'
 complete -c dragoman -n '__dragoman_command reconcile plan run' -l balance -x -a 'random nth' -d 'Choose endpoints at random, or one after the other'
-complete -c dragoman -n '__dragoman_command reconcile plan run' -l on-empty -x -a 'reject hold' -d 'With no endpoint left'
-complete -c dragoman -n '__dragoman_command reconcile plan flush run' -l on-remove -x -a 'drain reset' -d 'TCP connections to an endpoint that is gone'
+complete -c dragoman -n '__dragoman_command reconcile plan run' -l on-empty -x -a 'reject hold' -d 'With no endpoint left: refuse connections, or hold the endpoints that stand'
+complete -c dragoman -n '__dragoman_command reconcile plan flush run' -l on-remove -x -a 'drain reset' -d 'TCP connections to an endpoint that is gone: let them go on until they end, or reset them'
 complete -c dragoman -n '__dragoman_command reconcile plan resolve flush run status explain' -l timeout -x -d 'Time limit for the whole command; of run, for one request to the registry'
 complete -c dragoman -n '__dragoman_command run' -l resync -x -d 'How often everything is looked at anew, whatever was told'
 complete -c dragoman -n '__dragoman_command run' -l flush-on-exit -d 'Take every trace out of every namespace at the end'
 complete -c dragoman -n '__dragoman_command reconcile flush run status explain' -l socket -r -F -d 'The Unix socket on which the agent of this host answers'
-complete -c dragoman -n '__dragoman_command run' -l metrics -x -d 'Answer there over TCP as well'
-complete -c dragoman -n '__dragoman_command run' -l no-seccomp -d 'Do not filter the agent'\''s own system calls'
-complete -c dragoman -n '__dragoman_command explain' -l probe -d 'Try it'
+complete -c dragoman -n '__dragoman_command run' -l metrics -x -d 'Answer there over TCP as well: /status, /metrics, /healthz, /readyz'
+complete -c dragoman -n '__dragoman_command run' -l no-seccomp -d 'Do not filter the agent'\''s own system calls: for kernels without seccomp(2), and for debuggers'
+complete -c dragoman -n '__dragoman_command explain' -l probe -d 'Try it: a TCP connection to each endpoint, and one through localhost'
 complete -c dragoman -n '__dragoman_command status' -s w -l watch -d 'Show it again each second; q ends it'
 complete -c dragoman -n '__dragoman_command reconcile plan resolve flush status explain' -l json -d 'Print one JSON document instead of text'
 complete -c dragoman -n '__dragoman_command reconcile plan resolve flush run status explain' -l log-level -x -a 'error warn info debug' -d 'What to say on standard error'

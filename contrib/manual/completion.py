@@ -52,7 +52,9 @@ def _spellings(option):
 
 
 def _first_sentence(text):
-    return re.split(r"\.(?: |$)|: ", text)[0]
+    """Or what is before its colon, where it is a long one."""
+    sentence = re.split(r"\.(?: |$)", text)[0]
+    return sentence if len(sentence) <= 100 else sentence.split(": ")[0]
 
 
 def _quoted(text):
