@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: MIT
+"""What dragoman-kernel(7) and dragoman-descriptor(7) show, held to what is."""
+
+import json
+import re
+import subprocess
+
+import pytest
+
+from lab import nft
+from lab.pages import Page
+from lab.traffic import Conversation, serve
+
+KERNEL, DESCRIPTOR = Page("dragoman-kernel.7"), Page("dragoman-descriptor.7")
+# The services of dragoman-kernel(7).
+SERVICES = {"/services/redis.master/a": "10.0.0.2:49161", "/services/redis.master/b": "10.0.0.3:49161",
+            "/services/redis.master/c": "10.0.0.4:49161", "/services/dns/a": "10.0.0.5:53",
+            "/services/dns/b": "[2001:db8::5]:53"}
+ASKED = ("CACHE=redis.master;6379", "DNS=dns;53/udp", "DB=mysql;3306")
+
+
+@pytest.fixture
+def scene(laboratory, dragoman, tmp_path):
+    """The namespace of dragoman-kernel(7): scene.keep() has it reconciled."""
+    laboratory.container.add_address("10.0.0.100/24", "2001:db8::100/64")
+    for number in (2, 3, 4, 5):
+        laboratory.hosts.add_address(f"10.0.0.{number}/24")
+    laboratory.hosts.add_address("2001:db8::5/64")
+    file = tmp_path / "services.json"
+    file.write_text(json.dumps(SERVICES))
+
+    def keep(**options):
+        return dragoman.reconcile(laboratory.container, *ASKED, registry=f"file://{file}", **options)
+
+    def plan():
+        return dragoman.plan(laboratory.container, *ASKED, registry=f"file://{file}")
+
+    laboratory.keep, laboratory.plan = keep, plan
+    return laboratory
+
+
+def objects(container):
+    """Names of chains, maps and sets that stand, with numbers and services left out of them."""
+    listed = json.loads(container.run("nft", "-j", "list", "table", "inet", "dragoman").stdout)
+    kinds = {(kind, entry["name"]) for each in listed["nftables"] for kind, entry in each.items()
+             if kind in ("chain", "map", "set")}
+    return {(kind, re.sub(r"^(balance\d)-\d+$|^(nth\d)-\d+-\w+$",
+                          lambda found: f"{found[1]}-N" if found[1] else f"{found[2]}-port-proto", name))
+            for kind, name in kinds}
+
+
+def test_manual_names_exactly_what_stands(scene):
+    rows = re.findall(r"^\.It (Li .*?) Ta (map|set|chain) Ta", KERNEL.part(".Sh THE TABLE"), re.MULTILINE)
+    named = set()
+    for names, kind in rows:
+        words = re.sub(r" ?\b(?:Ns|Ar|Li)\b ?", "", names).replace(" ", "").split(",")
+        named |= {(kind, re.sub(r"^nth6-\.\.\.$", "nth6-port-proto", word)) for word in words}
+    assert scene.keep().code == 0
+    random = objects(scene.container)
+    assert scene.keep(balance="nth").code == 0
+    assert random | objects(scene.container) == named
+    assert {name for _, name in random if name.startswith("nth")} == set()
+
+
+def test_manual_shows_the_rules_that_stand(scene):
+    parts = [block for block in KERNEL.blocks(".Sh THE TABLE", end=r"^\.Sh ")
+             if block.startswith(("map ", "set ", "chain ", "comment "))]
+    nft.load(scene.container, "table inet dragoman {\n" + "".join(parts) + "}\n")
+    planned = scene.plan()
+    assert planned.changes == {("replace", "sysctl net.ipv4.conf.all.route_localnet = 1"),
+                               ("add", "route local ::1/128 dev eth0")}, planned
+
+
+@pytest.mark.parametrize("found", [0, 1])
+def test_manual_undoes_by_hand_what_flush_would(scene, dragoman, found):
+    container = scene.container
+    container.sysctl("net.ipv4.conf.all.route_localnet", found)
+    before = nft.traces(container)
+    commands = KERNEL.commands(".Sh UNDOING IT BY HAND")
+    assert len(commands) == 5
+    undo, forget = commands[:3], commands[3:]
+
+    assert scene.keep().code == 0
+    send_to_dns(container)
+    assert flows(container) == {"127.0.0.1", "::1"}
+    comment = re.search(r"route_localnet=(\d+)", nft.listing(container))[1]
+    for command in undo:
+        container.run("sh", "-c", command.replace("route_localnet=0", f"route_localnet={comment}"))
+    assert nft.traces(container) == before
+    assert flows(container) == {"127.0.0.1", "::1"}
+    for command in forget:
+        container.run("sh", "-c", command)
+    assert flows(container) == set()
+    flushed = dragoman.flush(container)
+    assert flushed.code == 0 and flushed.changes == set()
+
+    assert scene.keep().code == 0
+    send_to_dns(container)
+    assert dragoman.flush(container).code == 0
+    assert nft.traces(container) == before and flows(container) == set()
+
+
+def send_to_dns(container):
+    container.run("/usr/bin/python3", "-c", """if True:
+        import socket
+        for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
+            socket.socket(family, socket.SOCK_DGRAM).sendto(b"x", (address, 53))""")
+
+
+def flows(container):
+    """The addresses that flows of UDP to port 53 were begun with."""
+    told = "".join(container.run("conntrack", "-L", "-f", family, "-p", "udp", "--dport", "53").stdout
+                   for family in ("ipv4", "ipv6"))
+    return set(re.findall(r"dst=(\S+) sport=\d+ dport=53 ", told))
+
+
+def test_manual_commands_that_look_show_what_they_should(scene):
+    container = scene.container
+    assert scene.keep().code == 0
+    container.run("sh", "-c", "\n".join(["set -e", *KERNEL.commands(".Sh THE WAY OF A PACKET")]))
+    shown = {command: container.run("sh", "-c", command).stdout
+             for part in (".Sh LOOKING AT IT", ".Sh THE SYSCTL AND THE ROUTES")
+             for command in KERNEL.commands(part)}
+    assert "goto balance4-3" in shown["nft get element inet dragoman services4 '{ 127.0.0.1 . tcp . 6379 }'"]
+    assert "local ::1 dev eth0 metric 2048" in shown["ip -6 route show table local proto 213"]
+    serve(scene.hosts, *(f"10.0.0.{number}:49161/tcp" for number in (2, 3, 4)))
+    with Conversation(container, "127.0.0.1:6379/tcp") as conversation:
+        told = container.run("ss", "-tn", "dst", "127.0.0.1:6379").stdout
+        assert re.search(r"ESTAB .* 127.0.0.1:\d+ +127.0.0.1:6379", told)
+        told = container.run(*"conntrack -L -p tcp --orig-dst 127.0.0.1 --dport 6379".split()).stdout
+        endpoint = re.escape(conversation.endpoint.split(":")[0])
+        assert re.search(rf"ESTABLISHED src=127.0.0.1 dst=127.0.0.1 .* src={endpoint} dst=10.0.0.100", told)
+        container.run("sh", "-c", "ss -K -t dst 127.0.0.1")
+        assert conversation.say("still there?") == "ECONNABORTED"
+
+
+# --- dragoman-descriptor(7) ---------------------------------------------------
+
+def test_manual_shows_what_resolve_says(dragoman, tmp_path):
+    (session,) = [block for block in DESCRIPTOR.blocks(".Sh EXAMPLES") if "$ cat" in block]
+    steps = [step.partition("\n") for step in session.removeprefix("$ ").split("\n$ ")]
+    file = tmp_path / "services.json"
+    assert steps[0][0] == "cat /tmp/services.json" and steps[1][0].endswith("=file:///tmp/services.json")
+    file.write_text(steps[0][2])
+    for command, _, expected in steps[2:]:
+        words = re.fullmatch(r"dragoman (\w+) '(.*)'", command).groups()
+        result = dragoman(*words, env={"DRAGOMAN_REGISTRY": f"file://{file}"})
+        assert result.stdout.rstrip("\n") == expected.rstrip("\n"), result
+        assert result.code == 0 and result.stderr == "", result
+
+
+def test_manual_names_descriptors_that_are_ones(dragoman, tmp_path):
+    (block,) = [each for each in DESCRIPTOR.blocks(".Sh DESCRIPTORS") if "dns;53/UDP" in each]
+    (tmp_path / "none.json").write_text("{}")
+    for line in block.splitlines():
+        result = dragoman("resolve", "--registry", f"file://{tmp_path}/none.json", line)
+        assert result.code == 0 and result.stderr == "", result
+
+
+def wrong_descriptors():
+    part = DESCRIPTOR.part(".Ss What is ignored, and what is an error")
+    listed = re.findall(r"^\.It Li (.*)\n(.*)$", part, re.MULTILINE)
+    return [(value, reason.replace("\\&", "")) for value, reason in listed]
+
+
+@pytest.mark.parametrize("value, reason", wrong_descriptors())
+def test_manual_names_what_is_wrong_in_the_programs_words(dragoman, value, reason):
+    result = dragoman("resolve", value)
+    assert result.code == 1
+    assert re.fullmatch(rf"dragoman: .*: column \d+: {re.escape(reason)}\n", result.stderr), result
+
+
+def test_manual_shows_documents_that_are_ones(dragoman, tmp_path):
+    (block,) = [each for each in DESCRIPTOR.blocks(".Sh DOCUMENTS") if '"ipaddress"' in each]
+    documents = re.findall(r"^(?:\{[^}]*\}|\S+)$", block, re.MULTILINE)
+    assert len(documents) == 4
+    for document in documents:
+        file = tmp_path / "one.json"
+        file.write_text(json.dumps({"/services/one/a": document}))
+        result = dragoman("resolve", "--json", "--registry", f"file://{file}", "one;80")
+        assert [each["port"] for each in result.json["endpoints"]] == [49161], result
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash", "zsh", "fish"])
+def test_manual_quotes_for_every_shell(shell):
+    (block,) = [each for each in DESCRIPTOR.blocks(".Sh QUOTING") if each.startswith("dragoman resolve")]
+    for line in block.splitlines():
+        words = re.match(r"(?:export )?(.*)", line)[1]
+        options = ["--no-config"] if shell == "fish" else []
+        told = subprocess.run([shell, *options, "-c", f"printf '%s\\n' {words}"], text=True,
+                              capture_output=True, check=True).stdout
+        assert any(each.endswith("redis.master[prod];6379") for each in told.splitlines()), told
