@@ -2,13 +2,17 @@
 """What dragoman-kernel(7) and dragoman-descriptor(7) show, held to what is."""
 
 import json
+import os
+import pathlib
 import re
 import subprocess
 
 import pytest
 
 from lab import nft
+from lab.command import PROGRAM
 from lab.pages import Page
+from lab.processes import run
 from lab.traffic import Conversation, serve
 
 KERNEL, DESCRIPTOR = Page("dragoman-kernel.7"), Page("dragoman-descriptor.7")
@@ -179,6 +183,38 @@ def test_manual_shows_documents_that_are_ones(dragoman, tmp_path):
         file.write_text(json.dumps({"/services/one/a": document}))
         result = dragoman("resolve", "--json", "--registry", f"file://{file}", "one;80")
         assert [each["port"] for each in result.json["endpoints"]] == [49161], result
+
+
+def endpoints_as_shown(part, server, environment):
+    """Runs the examples of a registry against one that is ours; what each resolve said."""
+    said, lease = [], "694d77aa9e38260f"
+    for line in DESCRIPTOR.lines(f".Ss {part}"):
+        line = re.sub(r"127\.0\.0\.1:\d+", server, line).replace("694d77aa9e38260f", lease)
+        # It would go on as long as the registrar does.
+        line = line.replace("keep-alive", "keep-alive --once")
+        told = run("sh", "-c", line, env={**environment, "LC_ALL": "C.UTF-8"})
+        granted = re.search(r"lease (\w+) granted", told.stdout)
+        lease = granted[1] if granted else lease
+        if line.startswith("dragoman"):
+            said.append({each for each in re.findall(r"^(\S+:\d+) ", told.stdout, re.MULTILINE)})
+    return said
+
+
+def path_with(*programs):
+    return ":".join([*(str(pathlib.Path(each).parent) for each in (PROGRAM, *programs)), os.environ["PATH"]])
+
+
+def test_manual_registers_in_etcd_as_shown(etcd):
+    server = etcd.url.removeprefix("etcd://")
+    environment = {"PATH": path_with(), "ETCDCTL_API": "3", "ETCDCTL_ENDPOINTS": f"http://{server}"}
+    assert endpoints_as_shown("etcd v3", server, environment) == [{"10.0.0.2:49161"}]
+    assert endpoints_as_shown("etcd v2", server, environment) == [{"10.0.0.3:49161", "10.0.0.4:49161"}]
+
+
+def test_manual_registers_in_consul_as_shown(consul, consul_program):
+    server = consul.url.removeprefix("consul://")
+    environment = {"PATH": path_with(consul_program), "CONSUL_HTTP_ADDR": server}
+    assert endpoints_as_shown("Consul", server, environment) == [{"10.0.0.2:49161"}]
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash", "zsh", "fish"])

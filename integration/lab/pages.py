@@ -26,7 +26,12 @@ class Page:
         return [_plain(each) for each in
                 re.findall(r"^\.Bd -literal.*\n((?:(?!\.Ed).*\n)*)\.Ed", text, re.MULTILINE)]
 
+    def lines(self, *arguments, **options):
+        """Lines of the examples; what a backslash breaks is one."""
+        return [line for block in self.blocks(*arguments, **options)
+                for line in re.sub(r"\\\n\s*", "", block).splitlines()]
+
     def commands(self, *arguments, **options):
-        """Those that a root's shell is shown with, one a line."""
-        return [line.removeprefix("# ") for block in self.blocks(*arguments, **options)
-                for line in re.sub(r"\\\n\s*", "", block).splitlines() if line.startswith("# ")]
+        """Those that a root's shell is shown with."""
+        return [line.removeprefix("# ") for line in self.lines(*arguments, **options)
+                if line.startswith("# ")]
