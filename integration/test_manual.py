@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""What dragoman-kernel(7) and dragoman-descriptor(7) show, held to what is."""
+"""What the manual pages show, held to what is; their options are contrib/check-manual's."""
 
 import json
 import os
@@ -10,12 +10,13 @@ import subprocess
 import pytest
 
 from lab import nft
+from lab.agent import Agent
 from lab.command import PROGRAM
 from lab.pages import Page
 from lab.processes import run
 from lab.traffic import Conversation, serve
 
-KERNEL, DESCRIPTOR = Page("dragoman-kernel.7"), Page("dragoman-descriptor.7")
+MANUAL, KERNEL, DESCRIPTOR = map(Page, ("dragoman.8", "dragoman-kernel.7", "dragoman-descriptor.7"))
 # The services of dragoman-kernel(7).
 SERVICES = {"/services/redis.master/a": "10.0.0.2:49161", "/services/redis.master/b": "10.0.0.3:49161",
             "/services/redis.master/c": "10.0.0.4:49161", "/services/dns/a": "10.0.0.5:53",
@@ -34,12 +35,12 @@ def scene(laboratory, dragoman, tmp_path):
     file.write_text(json.dumps(SERVICES))
 
     def keep(**options):
-        return dragoman.reconcile(laboratory.container, *ASKED, registry=f"file://{file}", **options)
+        return dragoman.reconcile(laboratory.container, *ASKED, registry=laboratory.registry, **options)
 
     def plan():
-        return dragoman.plan(laboratory.container, *ASKED, registry=f"file://{file}")
+        return dragoman.plan(laboratory.container, *ASKED, registry=laboratory.registry)
 
-    laboratory.keep, laboratory.plan = keep, plan
+    laboratory.keep, laboratory.plan, laboratory.registry = keep, plan, f"file://{file}"
     return laboratory
 
 
@@ -136,6 +137,52 @@ def test_manual_commands_that_look_show_what_they_should(scene):
         assert re.search(rf"ESTABLISHED src=127.0.0.1 dst=127.0.0.1 .* src={endpoint} dst=10.0.0.100", told)
         container.run("sh", "-c", "ss -K -t dst 127.0.0.1")
         assert conversation.say("still there?") == "ECONNABORTED"
+
+
+# --- dragoman(8) --------------------------------------------------------------
+
+def keys(value, path=""):
+    """Every key in a document, with those above it: of a list as if it were what it holds."""
+    if isinstance(value, list):
+        return set().union(*(keys(each, path) for each in value))
+    if not isinstance(value, dict):
+        return set()
+    return set().union(*({f"{path}/{key}"} | keys(each, f"{path}/{key}") for key, each in value.items()))
+
+
+def test_manual_shows_the_keys_of_json(scene, dragoman):
+    part = MANUAL.part(".Sh JSON", end=r"^\.Sh ")
+    # "[ ... ]" is what another example shows.
+    shown = {name: keys(json.loads(text.replace("[ ... ]", '[ {"...": 0} ]'))) for name, text in
+             zip(("plan", "resolve", "status", "explain"), MANUAL.blocks(".Sh JSON", end=r"^\.Sh "))}
+    # Told of, and not shown.
+    assert {"was", "slots"} <= set(re.findall(r"^\.Li (\w+)", part, re.MULTILINE))
+    in_words = {"/changes/was", "/changes/slots"}
+    with Agent("--netns", scene.container, *(word for each in ASKED for word in ("-b", each)),
+               "-b", "X=x;", registry=scene.registry) as agent:
+        told = {
+            "plan": dragoman.plan(scene.hosts, *ASKED, "X=x;", registry=scene.registry),
+            "resolve": dragoman("resolve", "dns[x];53", "--json", "--registry", scene.registry),
+            "status": dragoman("status", "--json", "--socket", agent.socket),
+            "explain": dragoman("explain", "6379", "--json", "--socket", agent.socket),
+        }
+    for name, result in told.items():
+        seen = keys(result.json)
+        opened = tuple(each.removesuffix("...") for each in shown[name] if each.endswith("/..."))
+        assert {each for each in seen - shown[name] - in_words
+                if not (opened and each.startswith(opened))} == set(), (name, result)
+        # One that has no endpoints does not show what they are like, nor one that has.
+        assert {each for each in shown[name] - seen
+                if not re.search(r"/endpoints/|/\.\.\.$", each)} == set(), (name, result)
+
+
+def test_manual_names_every_metric(scene):
+    part = MANUAL.part(".Ss Status and metrics").split("The metrics, each with")[1]
+    named = {word for line in re.findall(r"^\.It Li (.*)", part, re.MULTILINE)
+             for word in re.sub(r" Ns Brq.*", "", line).split(" , ")}
+    with Agent("--netns", scene.container, "-b", ASKED[0], registry=scene.registry) as agent:
+        kinds = re.findall(r"^# TYPE dragoman_(\w+)", agent.get("/metrics")[1], re.MULTILINE)
+    assert set(kinds) == named
 
 
 # --- dragoman-descriptor(7) ---------------------------------------------------
