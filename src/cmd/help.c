@@ -215,7 +215,9 @@ void help_program(struct text *out, const struct command *const *commands, size_
 	add_command_line(out, "help", "show this, or the help of a command");
 	text_puts(out, "\nExamples:\n");
 	add_indented(out, program_examples);
-	text_puts(out, "\nThe options of a command: dragoman COMMAND --help\n"
-		       "The version:              dragoman --version\n"
-		       "The manual:               man 8 dragoman\n");
+	text_puts(out,
+		  "\nThe options of a command: dragoman COMMAND --help\n"
+		  "The version:              dragoman --version\n"
+		  "The manual:               man 8 dragoman\n"
+		  "Descriptors, the kernel:  man 7 dragoman-descriptor, man 7 dragoman-kernel\n");
 }
