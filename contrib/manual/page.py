@@ -70,10 +70,17 @@ class _Reader(html.parser.HTMLParser):
         self.blocks[-1].words.append((macro, data if literal else re.sub(r"\s+", " ", data)))
 
 
+def _mandoc(text, *words):
+    return subprocess.run(["mandoc", *words], input=text, text=True, capture_output=True, check=True).stdout
+
+
 def read(text):
     """The blocks of a page's mdoc."""
-    done = subprocess.run(["mandoc", "-T", "html", "-O", "fragment"], input=text, text=True,
-                          capture_output=True, check=True)
     reader = _Reader()
-    reader.feed(done.stdout)
+    reader.feed(_mandoc(text, "-T", "html", "-O", "fragment"))
     return [block for block in reader.blocks if block.words]
+
+
+def shown(text):
+    """Its lines on a terminal, with an indent of 5; that of groff is 7, since 1.23."""
+    return re.sub(".\b", "", _mandoc(text, "-T", "utf8", "-O", "width=78")).splitlines()
