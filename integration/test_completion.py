@@ -111,6 +111,10 @@ def test_completion_offers_running_containers(docker, tmp_path):
             words = started.complete("dragoman reconcile --container ").words
             assert words == {"alpha", "beta"}, name
             assert started.complete("dragoman status --container al").words == {"alpha"}, name
+        with shell(tmp_path / "named", DOCKER_HOST="unix:///nowhere") as started:
+            for option in (f"--docker {docker.url}", f"--docker={docker.url}"):
+                words = started.complete(f"dragoman plan {option} --container ").words
+                assert words == {"alpha", "beta"}, (name, option)
 
 
 @pytest.mark.parametrize("docker", [None, "echo gone >&2; exit 1", "exec sleep 60"],

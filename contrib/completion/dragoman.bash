@@ -79,8 +79,15 @@ _dragoman_value() { # OPTION
 # --- To here ---
 
 # Nothing is asked that could take long: an engine gets a second, and says nothing.
-_dragoman_containers() {
-	command -v docker >/dev/null && timeout 1 docker ps --format '{{.Names}}' 2>/dev/null
+_dragoman_containers() { # WORD...: the line, which may name the engine
+	local engine=() at
+	for ((at = 1; at <= $#; at++)); do
+		case ${!at} in
+		--docker=*) engine=(-H "${!at#*=}") ;;
+		--docker) ((at++)) && engine=(-H "${!at}") ;;
+		esac
+	done
+	command -v docker >/dev/null && timeout 1 docker "${engine[@]}" ps --format '{{.Names}}' 2>/dev/null
 }
 
 _dragoman_netns() { # as far as it is typed
@@ -95,11 +102,11 @@ _dragoman_pids() {
 	(cd /proc && compgen -G '[0-9]*')
 }
 
-_dragoman_words() { # KIND-OF-VALUE WORD
+_dragoman_words() { # KIND-OF-VALUE WORD LINE...
 	case $1 in
 	netns) _dragoman_netns "$2" ;;
 	pid) compgen -W "$(_dragoman_pids)" -- "$2" ;;
-	container) compgen -W "$(_dragoman_containers)" -- "$2" ;;
+	container) compgen -W "$(_dragoman_containers "${@:3}")" -- "$2" ;;
 	file) compgen -f -- "$2" ;;
 	registry) compgen -W "$_dragoman_schemes" -- "$2" ;;
 	docker) compgen -W 'unix:///var/run/docker.sock tcp://' -- "$2" ;;
@@ -133,7 +140,7 @@ _dragoman() {
 	fi
 	value=$(_dragoman_value "$option")
 	if [[ -n $value ]]; then
-		mapfile -t COMPREPLY < <(_dragoman_words "$value" "$current")
+		mapfile -t COMPREPLY < <(_dragoman_words "$value" "$current" "${words[@]}")
 		[[ $value == file || $current == */* ]] && compopt -o filenames 2>/dev/null
 	elif [[ $current == -* || -z $current ]]; then
 		mapfile -t COMPREPLY < <(compgen -W "$(_dragoman_options "$command")" -- "$current")

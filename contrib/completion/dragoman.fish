@@ -19,7 +19,13 @@ end
 
 # Nothing is asked that could take long: an engine gets a second, and says nothing.
 function __dragoman_containers
-    command -q docker; and timeout 1 docker ps --format '{{.Names}}{{"\t"}}{{.Image}}' 2>/dev/null
+    set -l words (commandline -opc)
+    set -l engine (string replace -rf -- '^--docker=' '' $words)
+    if set -l at (contains -i -- --docker $words)
+        set engine $words[(math $at + 1)]
+    end
+    test -n "$engine"; and set engine -H $engine
+    command -q docker; and timeout 1 docker $engine ps --format '{{.Names}}{{"\t"}}{{.Image}}' 2>/dev/null
 end
 
 complete -c dragoman -f

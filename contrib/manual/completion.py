@@ -43,10 +43,6 @@ def kind(option):
     return _ARGUMENTS[argument]
 
 
-def _options_of(table, command):
-    return [option for option in table["options"] if command in option["commands"]]
-
-
 def _spellings(option):
     return [f"-{option['letter']}"] * bool(option["letter"]) + [f"--{option['name']}"]
 
@@ -80,7 +76,8 @@ def _bash(table, schemes):
     yield "_dragoman_options() { # COMMAND"
     yield "\tcase $1 in"
     for name in names:
-        words = [word for option in _options_of(table, name) for word in _spellings(option)]
+        words = [word for option in table["options"] if name in option["commands"]
+                 for word in _spellings(option)]
         yield f"\t{name})"
         yield from _wrapped(["echo", *words], "\t\t", " ;;")
     yield "\tesac"
@@ -130,17 +127,17 @@ def _zsh(table, schemes):
     yield f"_dragoman_schemes=({' '.join(schemes)})"
     yield ""
     yield "_dragoman_specs() { # COMMAND: into specs, of _arguments"
-    yield "\tcase $1 in"
+    for option in table["options"]:
+        # Of a command with any number of targets each may be given again.
+        many = {command["name"] for command in table["commands"]
+                if command["target"] == "any" and option["name"] in ("netns", "pid")}
+        for again in (False, True):
+            names = [name for name in option["commands"] if (name in many) == again]
+            if names:
+                yield f"\t[[ $1 == ({'|'.join(names)}) ]] && specs+=({_zsh_spec(option, again)})"
     for command in table["commands"]:
-        yield f"\t{command['name']})"
-        yield "\t\tspecs=("
-        for option in _options_of(table, command["name"]):
-            many = command["target"] == "any" and option["name"] in ("netns", "pid")
-            yield f"\t\t\t{_zsh_spec(option, many)}"
         if command["argument"]:
-            yield f"\t\t\t{_quoted(':' + command['argument'] + ': ')}"
-        yield "\t\t) ;;"
-    yield "\tesac"
+            yield f"\t[[ $1 == {command['name']} ]] && specs+=({_quoted(':' + command['argument'] + ': ')})"
     yield "}"
 
 
