@@ -14,7 +14,7 @@ from lab.agent import Agent
 from lab.command import PROGRAM
 from lab.pages import Page
 from lab.processes import run
-from lab.traffic import Conversation, serve
+from lab.traffic import Conversation, connect, serve
 
 MANUAL, KERNEL, DESCRIPTOR = map(Page, ("dragoman.8", "dragoman-kernel.7", "dragoman-descriptor.7"))
 # The services of dragoman-kernel(7).
@@ -137,6 +137,19 @@ def test_manual_commands_that_look_show_what_they_should(scene):
         assert re.search(rf"ESTABLISHED src=127.0.0.1 dst=127.0.0.1 .* src={endpoint} dst=10.0.0.100", told)
         container.run("sh", "-c", "ss -K -t dst 127.0.0.1")
         assert conversation.say("still there?") == "ECONNABORTED"
+
+
+def test_manual_says_whose_rule_translates(scene, dragoman):
+    container, port = scene.container, "127.0.0.1:6379/tcp"
+    serve(scene.hosts, *(f"10.0.0.{number}:49161/tcp" for number in (2, 3, 4, 5)))
+    theirs = {"10.0.0.5:49161"}
+    ours = {f"10.0.0.{number}:49161" for number in (2, 3, 4)}
+    assert scene.keep().code == 0
+    container.run(*"iptables -t nat -A OUTPUT -p tcp -d 127.0.0.1 --dport 6379 -j DNAT"
+                  " --to-destination 10.0.0.5:49161".split())
+    assert set(connect(container, port, 10)) == theirs
+    assert dragoman.flush(container).code == 0 and scene.keep().code == 0
+    assert set(connect(container, port, 10)) <= ours
 
 
 # --- dragoman(8) --------------------------------------------------------------
