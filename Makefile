@@ -101,6 +101,7 @@ help:
 	'make cover       which lines unit and integration tests run (as root; needs llvm)' \
 	'make tidy format format-check headers layers manual scripts services security documents' \
 	'                 one of them' \
+	'make completion  contrib/completion anew, when options have changed' \
 	'make install     to $$(DESTDIR)$$(PREFIX); make uninstall' \
 	'make clean       remove $$(BUILD)' \
 	'Variables: CC CFLAGS LDFLAGS CPPFLAGS BUILD PREFIX DESTDIR SANITIZE WERROR= V=1'
@@ -255,8 +256,8 @@ layers:
 # Manual, help, completions and the parser say one thing.
 manual: $(PROGRAM) $(INTERFACE)
 	$(Q)mandoc -T lint -W warning $(MANUALS)
-	$(Q)contrib/check-manual --self-test $(PROGRAM) $(INTERFACE)
 	$(Q)contrib/check-manual $(PROGRAM) $(INTERFACE)
+	$(Q)contrib/check-manual --self-test $(PROGRAM) $(INTERFACE)
 	$(call ok,$@)
 
 # The parts of the completions that are made from the table of options.
