@@ -71,6 +71,42 @@ static void test_nth_chain_is_refilled_only_when_slots_change(void **state)
 	round_done(&round);
 }
 
+/* --- Ports that nobody asks for ------------------------------------------------- */
+
+/* Port 80 stands, of one balance; port 81 is asked for, with the other. */
+static void check_that_another_port_stays(enum balance stands, enum balance asked, unsigned slots)
+{
+	struct round round;
+
+	round_begin(&round, 1);
+	round_settle(&round, round_service(round.arena, stands, slots));
+	round.desired = round_service(round.arena, asked, 2);
+	round.desired.services[0].listen.port = 81;
+	round_make(&round, PLAN_ADD);
+	for (size_t i = 0; i < round.verdicts.change_count; i++) {
+		assert_int_equal(round.verdicts.changes[i].verdict, VERDICT_ADD);
+		assert_true(round.verdicts.changes[i].is_object ||
+			    round.verdicts.changes[i].listen.port == 81);
+	}
+	round_step(&round);
+	assert_int_equal(round.before->observed.endpoint_count, slots + 2);
+	round_make(&round, PLAN_ADD);
+	assert_true(round_is_idle(&round.verdicts));
+	/* What is wanted of all ports takes it away again. */
+	round_make(&round, 0);
+	assert_false(round_is_idle(&round.verdicts));
+	round_done(&round);
+}
+
+static void test_port_that_nobody_asks_for_stays_where_others_are_added(void **state)
+{
+	(void)state;
+	check_that_another_port_stays(BALANCE_RANDOM, BALANCE_RANDOM, 3);
+	check_that_another_port_stays(BALANCE_NTH, BALANCE_RANDOM, 3);
+	check_that_another_port_stays(BALANCE_RANDOM, BALANCE_NTH, 3);
+	check_that_another_port_stays(BALANCE_RANDOM, BALANCE_RANDOM, 0);
+}
+
 /* --- route_localnet, as it was found ------------------------------------------- */
 
 static void test_saved_localnet_is_what_was_found_before_us(void **state)
@@ -337,6 +373,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_chain_out_of_use_leaves_with_a_later_transaction),
 		cmocka_unit_test(test_nth_chain_is_refilled_only_when_slots_change),
+		cmocka_unit_test(test_port_that_nobody_asks_for_stays_where_others_are_added),
 		cmocka_unit_test(test_saved_localnet_is_what_was_found_before_us),
 		cmocka_unit_test(test_changes_of_shares_are_told_by_endpoint),
 		cmocka_unit_test(test_changes_of_a_first_load_name_the_table_once),

@@ -49,6 +49,59 @@ bool job_open(struct job *job)
 	return code == 0;
 }
 
+/* Descriptors of containers say whose they are, since several may have that variable. */
+static void report_wrong(const struct descriptor *descriptor, struct report *report)
+{
+	const char *name = descriptor->origin.name;
+	const char *kind = descriptor->state == DESCRIPTOR_CONFLICT ? "conflict: " : "";
+	CLEANUP(text_done) struct text where = {0};
+
+	if (name)
+		text_printf(&where, "container %s: ", name);
+	if (descriptor->column)
+		text_printf(&where, "column %zu: ", descriptor->column);
+	report_add(report, descriptor->variable, "%s%s%s", where.data ? where.data : "", kind,
+		   descriptor->reason);
+}
+
+static void report_descriptor(const struct descriptor *descriptor, struct report *report)
+{
+	switch (descriptor->state) {
+	case DESCRIPTOR_USED:
+	case DESCRIPTOR_MERGED:
+		return;
+	case DESCRIPTOR_IGNORED:
+		log_debug("%s: ignored: %s", descriptor->variable, descriptor->reason);
+		return;
+	case DESCRIPTOR_INVALID:
+	case DESCRIPTOR_CONFLICT:
+		report_wrong(descriptor, report);
+		return;
+	}
+}
+
+bool job_desire(struct job *job, struct arena *arena, const struct descriptor_set *set,
+		struct lookup *lookup, struct ruleset *ret)
+{
+	struct error error = {0};
+
+	for (size_t i = 0; i < set->count; i++)
+		report_descriptor(set->items[i], &job->report);
+	if (lookup_run(arena, job->options, &job->deadline, set, lookup, &error) < 0) {
+		report_error(&job->report, &error);
+		return false;
+	}
+	lookup_report(lookup, &job->report);
+	if (lookup->count && lookup->failed == lookup->count)
+		return false;
+	if (lookup_ruleset(arena, job->options, lookup, ret) < 0) {
+		error_no_memory(&error);
+		report_error(&job->report, &error);
+		return false;
+	}
+	return true;
+}
+
 /*
  * Anybody who can open the namespace, every process in it too, can hold the
  * lock: that delays a job, and must not forbid it.
@@ -75,6 +128,7 @@ void job_sync(struct job *job, const struct ruleset *desired, bool only_plan)
 		.netns = &job->target.netns,
 		.desired = desired,
 		.only_plan = only_plan,
+		.only_add = job->only_add,
 		.deadline = &job->deadline,
 	};
 	struct error error = {0};

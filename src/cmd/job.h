@@ -9,6 +9,7 @@
 
 #include "deadline.h"
 #include "dragoman/base/error.h"
+#include "lookup.h"
 #include "options.h"
 #include "output.h"
 #include "report.h"
@@ -21,6 +22,7 @@ struct job {
 	struct target target;
 	struct report report;
 	struct outcome outcome;
+	bool only_add;             /* what stands of ports that are not asked for stays */
 	struct sync_result result; /* lends the outcome its changes */
 };
 
@@ -29,6 +31,14 @@ void job_done(struct job *job);
 
 /* Opens the target. Returns whether that worked; if not, it was reported. */
 bool job_open(struct job *job);
+
+/*
+ * From descriptors to the ruleset. What is wrong with single ones, or with the
+ * reads of single services, is reported. Returns whether there is a ruleset; if
+ * not, it was reported why.
+ */
+bool job_desire(struct job *job, struct arena *arena, const struct descriptor_set *set,
+		struct lookup *lookup, struct ruleset *ret);
 
 /* Makes the namespace so (desired NULL: empty of us), or only plans. Reports what fails. */
 void job_sync(struct job *job, const struct ruleset *desired, bool only_plan);

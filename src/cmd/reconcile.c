@@ -8,40 +8,7 @@
  * makes the whole desired state unknown (no target, no descriptors to read, no
  * answer from the registry at all) ends it before the kernel is looked at.
  */
-#include "dragoman/base/log.h"
 #include "job.h"
-#include "lookup.h"
-
-/* Descriptors of containers say whose they are, since several may have that variable. */
-static void report_wrong(const struct descriptor *descriptor, struct report *report)
-{
-	const char *name = descriptor->origin.name;
-	const char *kind = descriptor->state == DESCRIPTOR_CONFLICT ? "conflict: " : "";
-	CLEANUP(text_done) struct text where = {0};
-
-	if (name)
-		text_printf(&where, "container %s: ", name);
-	if (descriptor->column)
-		text_printf(&where, "column %zu: ", descriptor->column);
-	report_add(report, descriptor->variable, "%s%s%s", where.data ? where.data : "", kind,
-		   descriptor->reason);
-}
-
-static void report_descriptor(const struct descriptor *descriptor, struct report *report)
-{
-	switch (descriptor->state) {
-	case DESCRIPTOR_USED:
-	case DESCRIPTOR_MERGED:
-		return;
-	case DESCRIPTOR_IGNORED:
-		log_debug("%s: ignored: %s", descriptor->variable, descriptor->reason);
-		return;
-	case DESCRIPTOR_INVALID:
-	case DESCRIPTOR_CONFLICT:
-		report_wrong(descriptor, report);
-		return;
-	}
-}
 
 /* From the target to the ruleset. Returns whether there is one; if not, it was reported why. */
 static bool find_desired(struct job *job, struct arena *arena, struct lookup *lookup,
@@ -56,21 +23,7 @@ static bool find_desired(struct job *job, struct arena *arena, struct lookup *lo
 		report_error(&job->report, &error);
 		return false;
 	}
-	for (size_t i = 0; i < set.count; i++)
-		report_descriptor(set.items[i], &job->report);
-	if (lookup_run(arena, job->options, &job->deadline, &set, lookup, &error) < 0) {
-		report_error(&job->report, &error);
-		return false;
-	}
-	lookup_report(lookup, &job->report);
-	if (lookup->count && lookup->failed == lookup->count)
-		return false;
-	if (lookup_ruleset(arena, job->options, lookup, ret) < 0) {
-		error_no_memory(&error);
-		report_error(&job->report, &error);
-		return false;
-	}
-	return true;
+	return job_desire(job, arena, &set, lookup, ret);
 }
 
 static enum status run_sync(const struct options *options, bool only_plan)

@@ -58,6 +58,8 @@ static int plan(const struct run *run, struct attempt *attempt, unsigned flags, 
 	const struct ruleset *desired = run->sync->desired;
 	int code;
 
+	if (run->sync->only_add)
+		flags |= PLAN_ADD;
 	if (desired)
 		code = plan_make(attempt->arena, desired, &attempt->observed, flags,
 				 &attempt->verdicts);

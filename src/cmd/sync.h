@@ -22,6 +22,7 @@ struct sync {
 	const struct netns *netns;
 	const struct ruleset *desired; /* NULL: take every trace out */
 	bool only_plan;
+	bool only_add; /* what stands of other ports stays */
 	const struct deadline *deadline;
 };
 

@@ -180,6 +180,7 @@ int plan_make(struct arena *arena, const struct ruleset *desired, const struct o
 	planner->observed = observed;
 	planner->verdicts = ret;
 	planner->part = flags & PLAN_PART;
+	planner->add = flags & PLAN_ADD;
 	planner->stands = observed->table || desired->count;
 	planner->rebuild = observed->table && (observed->foreign || (flags & PLAN_REBUILD));
 	/* Somebody took the table away: what is left of us would leave localhost open. */

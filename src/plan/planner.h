@@ -56,6 +56,7 @@ struct planner {
 	bool rebuild; /* the table is removed and added in one transaction */
 	bool stands;  /* there will be a table */
 	bool part;    /* chains may be of use to ports that are not in here */
+	bool add;     /* what nobody asks for stays */
 
 	/* Room for the largest site. */
 	struct seat *seats;

@@ -104,6 +104,9 @@ static bool here(const struct site *site, uint8_t family, const struct listen *l
 	return site_compare((uint8_t)site->family, &site->listen, family, listen) == 0;
 }
 
+/* What is to be of a site that is none of those that were asked for, and stays. */
+static const struct ruleset_service stays = {.mode = RULESET_KEEP};
+
 /* Collects everything about one site and moves the cursors past it. */
 static void gather(const struct planner *planner, struct cursors *at, struct site *site)
 {
@@ -126,6 +129,8 @@ static void gather(const struct planner *planner, struct cursors *at, struct sit
 	if (at->desired < planner->desired->count &&
 	    here(site, (uint8_t)at->family, &planner->desired->services[at->desired].listen))
 		site->desired = &planner->desired->services[at->desired++];
+	else if (planner->add)
+		site->desired = &stays;
 	/* The services are walked once for each family. */
 	if (at->desired == planner->desired->count && at->family == FAMILY_IPV4) {
 		at->family = FAMILY_IPV6;

@@ -17,6 +17,7 @@
 enum {
 	PLAN_REBUILD = 1, /* replace the whole table, though it could be changed in place */
 	PLAN_PART = 2,    /* observed and desired are of some ports only; leave the others alone */
+	PLAN_ADD = 4,     /* desired is of some ports only, observed of all: what stands stays */
 };
 
 /*
