@@ -10,7 +10,7 @@
 
 static const struct command *const commands[] = {
 	&command_reconcile, &command_plan,   &command_resolve, &command_flush,
-	&command_run,       &command_status, &command_explain,
+	&command_run,       &command_status, &command_explain, &command_hook,
 };
 
 int main(int argc, char **argv)

@@ -54,6 +54,7 @@ static const struct {
 	{&command_resolve, {"a;1", "--registry-password-file", "f"}, PRIVILEGE_READ},
 	{&command_status, {NULL}, PRIVILEGE_CONNECT},
 	{&command_status, {"--container", "web", "--watch"}, PRIVILEGE_CONNECT},
+	{&command_hook, {NULL}, PRIVILEGE_KERNEL | PRIVILEGE_READ | PRIVILEGE_CONNECT},
 	{&command_explain, {"80"}, PRIVILEGE_KERNEL | PRIVILEGE_CONNECT},
 	{&command_explain, {"80", "--netns", "web"}, PRIVILEGE_KERNEL | PRIVILEGE_CONNECT},
 	{&command_explain,

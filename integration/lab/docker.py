@@ -205,7 +205,7 @@ class Docker:
         if isinstance(env, dict):
             env = [f"{key}={value}" for key, value in env.items()]
         # A new namespace begins with what the host has, where others may have it on.
-        sysctls = {} if network == "host" or network.startswith("container:") else {
+        sysctls = {} if network == "host" or network.startswith(("container:", "ns:")) else {
             "net.ipv4.conf.all.route_localnet": "0"}
         made = self.api("POST", f"/containers/create?name={name}", {
             "Image": self.image, "Cmd": list(command), "Env": list(env), "Labels": labels or {},

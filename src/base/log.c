@@ -17,10 +17,11 @@
 
 #include "dragoman/base/memory.h"
 #include "dragoman/base/text.h"
+#include "log_system.h"
 
 static enum log_level log_level = LOG_INFO;
 
-static bool log_graded;
+static bool log_graded, log_system;
 
 /* LOG_ERR, LOG_WARNING, LOG_INFO and LOG_DEBUG of syslog.h, whose names are ours, too. */
 static const int priorities[] = {
@@ -41,6 +42,13 @@ static_assert(ARRAY_SIZE(names) == LOG_DEBUG + 1, "a level without a name");
 void log_set_graded(bool graded)
 {
 	log_graded = graded;
+}
+
+void log_set_system(bool system)
+{
+	log_system = system;
+	if (system)
+		log_system_open();
 }
 
 void log_set_level(enum log_level level)
@@ -79,5 +87,7 @@ void log_line(enum log_level level, const char *format, ...)
 		(void)fprintf(stderr, "<%d>%s\n", priorities[level], line);
 	else
 		(void)fprintf(stderr, "dragoman: %s\n", line);
+	if (log_system)
+		log_system_line(priorities[level], line);
 	errno = saved;
 }

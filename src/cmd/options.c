@@ -6,6 +6,10 @@
  * hurts nobody who overrides it. getopt_long(3) is not used: it would want a
  * second table, prints by itself, and cannot say which command an option is
  * for.
+ *
+ * A hook's command has the agent's settings between the environment and the
+ * defaults. Who wrote them meant the agent, not the hook: what is wrong there is
+ * kept for the command to tell, and is no usage error of its own.
  */
 #include "options.h"
 
@@ -14,9 +18,10 @@
 #include <string.h>
 
 #include "dragoman/base/text.h"
+#include "settings.h"
 #include "suggest.h"
 
-enum { QUOTE_MAX = 96 };
+enum { QUOTE_MAX = 96, SETTINGS_MAX = 256 * 1024 };
 
 struct parser {
 	struct options *options;
@@ -83,18 +88,26 @@ static int take(struct parser *parser, const struct option *option, const char *
 	return code;
 }
 
+static const struct option *find_option(const char *name, size_t length)
+{
+	size_t count;
+	const struct option *table = options_table(&count);
+
+	for (size_t i = 0; i < count; i++) {
+		if (strlen(table[i].name) == length && memcmp(table[i].name, name, length) == 0)
+			return &table[i];
+	}
+	return NULL;
+}
+
 static int parse_long(struct parser *parser, const char *text)
 {
 	size_t length = strcspn(text, "=");
 	const char *attached = text[length] ? text + length + 1 : NULL;
 
-	for (size_t i = 0; i < parser->table_count; i++) {
-		const struct option *option = &parser->table[i];
+	const struct option *option = find_option(text, length);
 
-		if (strlen(option->name) == length && memcmp(option->name, text, length) == 0)
-			return take(parser, option, attached);
-	}
-	return refuse_unknown(parser, text, length);
+	return option ? take(parser, option, attached) : refuse_unknown(parser, text, length);
 }
 
 static int parse_short(struct parser *parser, const char *text)
@@ -155,6 +168,111 @@ static int settle(struct parser *parser, const struct option *option)
 	return option->set(parser->options, option, option->fallback, parser->error);
 }
 
+/* Whether the agent's value is for this command, too, and nothing nearer overrides it. */
+static bool is_shared(const struct parser *parser, const struct option *option)
+{
+	const char *nearer = option->variable ? getenv(option->variable) : NULL;
+
+	return option->commands & COMMAND_RUN && option->commands & parser->command->bit &&
+	       option->section != SECTION_GENERAL && !(nearer && *nearer) &&
+	       !(parser->given >> (option - parser->table) & 1);
+}
+
+/* Options that `run` takes, each followed by its value; *ret_taken has bits of those used. */
+static int take_shared_options(struct parser *parser, const char **words, size_t count,
+			       uint64_t *ret_taken)
+{
+	for (size_t i = 0; i < count; i++) {
+		const char *text = words[i] + (strncmp(words[i], "--", 2) == 0 ? 2 : 0);
+		size_t length = strcspn(text, "=");
+		const struct option *option = find_option(text, length);
+		const char *value = text[length] ? text + length + 1 : NULL;
+		int code;
+
+		/* -b, with its value; and what the agent itself would refuse. */
+		if (text == words[i] || !option)
+			continue;
+		if (option->argument && !value)
+			value = i + 1 < count ? words[++i] : "";
+		if (!is_shared(parser, option))
+			continue;
+		*ret_taken |= UINT64_C(1) << (option - parser->table);
+		code = option->set(parser->options, option, value, parser->error);
+		if (code < 0)
+			return error_wrap(parser->error, "DRAGOMAN_OPTIONS: --%s", option->name);
+	}
+	return 0;
+}
+
+static int take_shared_variables(struct parser *parser, const struct settings *settings,
+				 uint64_t *ret_taken)
+{
+	for (size_t i = 0; i < parser->table_count; i++) {
+		const struct option *option = &parser->table[i];
+		const char *value = option->variable ? settings_value(settings, option->variable)
+						     : NULL;
+		int code;
+
+		/* As on the command line, an option beats its variable. */
+		if (!value || !*value || *ret_taken >> i & 1 || !is_shared(parser, option))
+			continue;
+		*ret_taken |= UINT64_C(1) << i;
+		code = option->set(parser->options, option, value, parser->error);
+		if (code < 0)
+			return error_wrap(parser->error, "%s", option->variable);
+	}
+	return 0;
+}
+
+static int take_settings(struct parser *parser, const char *path, uint64_t *ret_taken)
+{
+	struct arena *arena = parser->options->arena;
+	CLEANUP(memory_free) char *data = NULL;
+	struct settings settings;
+	const char *value, **words = NULL;
+	size_t length, count = 0;
+	int code = text_read_file(path, SETTINGS_MAX, &data, &length);
+
+	if (code == -ENOENT && !options_given(parser->options, "config"))
+		return 0;
+	if (code < 0)
+		return error_set(parser->error, code, error_class_of(code), "%s", strerror(-code));
+	code = settings_parse(arena, data, length, &settings, parser->error);
+	if (code < 0)
+		return code;
+	value = settings_value(&settings, "DRAGOMAN_OPTIONS");
+	code = value ? settings_words(arena, value, &words, &count) : 0;
+	if (code < 0)
+		return error_set(parser->error, code, ERROR_INVALID,
+				 "DRAGOMAN_OPTIONS: a quote has no other");
+	code = take_shared_options(parser, words, count, ret_taken);
+	return code < 0 ? code : take_shared_variables(parser, &settings, ret_taken);
+}
+
+/* What the agent of this host was told, where the command takes it. */
+static int settle_as_agent(struct parser *parser)
+{
+	const struct option *option = find_option("config", strlen("config"));
+	char quoted[QUOTE_MAX];
+	uint64_t taken = 0;
+	int code;
+
+	if (!(option->commands & parser->command->bit))
+		return 0;
+	parser->options->given = parser->given;
+	if (!parser->options->config)
+		parser->options->config = option->fallback;
+	code = take_settings(parser, parser->options->config, &taken);
+	/* Nothing else takes the place of a value that was wrong. */
+	parser->given |= taken;
+	if (code == 0 || code == -ENOMEM)
+		return code;
+	quote(quoted, parser->options->config, strlen(parser->options->config));
+	parser->options->config_failure = arena_printf(parser->options->arena, "%s: %s", quoted,
+						       parser->error->message);
+	return parser->options->config_failure ? 0 : error_no_memory(parser->error);
+}
+
 static int settle_all(struct parser *parser)
 {
 	int code = 0;
@@ -209,7 +327,9 @@ int options_parse(struct options *ret, const struct command *command, int argc, 
 	ret->given = parser.given;
 	if (code < 0 || ret->help)
 		return code;
-	code = settle_all(&parser);
+	code = settle_as_agent(&parser);
+	if (code == 0)
+		code = settle_all(&parser);
 	/* A root is for keys, wherever it came from. */
 	if (code == 0 && ret->registry && !registry_has_keys(ret->registry))
 		ret->root = NULL;
@@ -220,12 +340,9 @@ bool options_given(const struct options *options, const char *name)
 {
 	size_t count;
 	const struct option *table = options_table(&count);
+	const struct option *option = find_option(name, strlen(name));
 
-	for (size_t i = 0; i < count; i++) {
-		if (strcmp(table[i].name, name) == 0)
-			return options->given >> i & 1;
-	}
-	return false;
+	return option && options->given >> (option - table) & 1;
 }
 
 struct registry_options options_registry(const struct options *options, uint64_t timeout)

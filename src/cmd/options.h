@@ -73,6 +73,10 @@ struct options {
 	bool hold_when_empty;
 	bool reset_when_removed;
 
+	bool required;        /* of a hook: what cannot be done keeps the container from starting */
+	const char *config;   /* of a hook: the file that the agent has its settings from */
+	char *config_failure; /* why it could not be used, or NULL */
+
 	bool flush_on_exit;
 	bool no_seccomp;
 	bool json;

@@ -312,8 +312,8 @@ enum {
 	FOLLOWING = SYNC | COMMAND_RUN,
 	DESCRIBED = FOLLOWING | COMMAND_EXPLAIN,
 	TARGETED = ONE_TARGET | COMMAND_RUN,
-	READING = DESCRIBED | COMMAND_RESOLVE,
-	EVERY = TARGETED | COMMAND_RESOLVE | COMMAND_STATUS,
+	READING = DESCRIBED | COMMAND_RESOLVE | COMMAND_HOOK,
+	EVERY = TARGETED | COMMAND_RESOLVE | COMMAND_STATUS | COMMAND_HOOK,
 };
 
 static const struct option table[] = {
@@ -397,7 +397,7 @@ static const struct option table[] = {
 		.argument = "PREFIX",
 		.variable = "DRAGOMAN_ENV_PREFIX",
 		.fallback = "BACKEND_",
-		.commands = DESCRIBED,
+		.commands = DESCRIBED | COMMAND_HOOK,
 		.section = SECTION_DESCRIPTORS,
 		.help = "What the names of descriptor variables begin with.",
 		.set = set_env_prefix,
@@ -523,7 +523,7 @@ static const struct option table[] = {
 		.argument = "random|nth",
 		.variable = "DRAGOMAN_BALANCE",
 		.fallback = "random",
-		.commands = FOLLOWING,
+		.commands = FOLLOWING | COMMAND_HOOK,
 		.section = SECTION_RULES,
 		.help = "Choose endpoints at random, or one after the other.",
 		.set = set_balance,
@@ -533,7 +533,7 @@ static const struct option table[] = {
 		.argument = "reject|hold",
 		.variable = "DRAGOMAN_ON_EMPTY",
 		.fallback = "reject",
-		.commands = FOLLOWING,
+		.commands = FOLLOWING | COMMAND_HOOK,
 		.section = SECTION_RULES,
 		.help = "With no endpoint left: refuse connections, or hold the endpoints that "
 			"stand.",
@@ -582,7 +582,7 @@ static const struct option table[] = {
 		.variable = "DRAGOMAN_SOCKET",
 		.fallback = "/run/dragoman/dragoman.sock",
 		.commands = COMMAND_RUN | COMMAND_STATUS | COMMAND_RECONCILE | COMMAND_FLUSH |
-			    COMMAND_EXPLAIN,
+			    COMMAND_EXPLAIN | COMMAND_HOOK,
 		.section = SECTION_AGENT,
 		.help = "The Unix socket on which the agent of this host answers.",
 		.set = set_socket,
@@ -607,6 +607,27 @@ static const struct option table[] = {
 		FIELD(no_seccomp),
 	},
 	{
+		.name = "config",
+		.argument = "FILE",
+		.fallback = "/etc/default/dragoman",
+		.commands = COMMAND_HOOK,
+		.section = SECTION_GENERAL,
+		.help = "The settings of this host's agent: lines NAME=VALUE, of which DRAGOMAN_ "
+			"variables count that neither an option nor the environment overrides, and "
+			"what the options in DRAGOMAN_OPTIONS say of registry, descriptors and "
+			"rules.",
+		.set = set_string,
+		FIELD(config),
+	},
+	{
+		.name = "required",
+		.commands = COMMAND_HOOK,
+		.section = SECTION_GENERAL,
+		.help = "Keep the container from starting where something could not be done.",
+		.set = set_flag,
+		FIELD(required),
+	},
+	{
 		.name = "probe",
 		.commands = COMMAND_EXPLAIN,
 		.section = SECTION_GENERAL,
@@ -625,7 +646,7 @@ static const struct option table[] = {
 	},
 	{
 		.name = "json",
-		.commands = EVERY & ~(unsigned)COMMAND_RUN,
+		.commands = EVERY & ~(unsigned)(COMMAND_RUN | COMMAND_HOOK),
 		.section = SECTION_GENERAL,
 		.help = "Print one JSON document instead of text.",
 		.set = set_flag,

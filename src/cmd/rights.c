@@ -77,6 +77,9 @@ unsigned rights_needed(const struct command *command, const struct options *opti
 		break;
 	case COMMAND_PLAN:
 		break;
+	case COMMAND_HOOK:
+		/* The bundle may be another user's, and so may the agent. */
+		return needed | PRIVILEGE_READ | PRIVILEGE_CONNECT;
 	case COMMAND_EXPLAIN:
 		needed |= PRIVILEGE_CONNECT;
 		break;

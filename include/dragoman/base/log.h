@@ -24,6 +24,12 @@ bool log_enabled(enum log_level level);
  */
 void log_set_graded(bool graded);
 
+/*
+ * Whether lines also go to syslog(3), for a program whose standard error may have
+ * no reader. Off at start.
+ */
+void log_set_system(bool system);
+
 /* "error", "warn", "info", "debug" -> level. Returns 0 or -EINVAL. */
 int log_parse_level(const char *name, enum log_level *ret);
 

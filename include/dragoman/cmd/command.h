@@ -21,6 +21,7 @@ enum command_bit {
 	COMMAND_STATUS = 1 << 4,
 	COMMAND_RUN = 1 << 5,
 	COMMAND_EXPLAIN = 1 << 6,
+	COMMAND_HOOK = 1 << 7,
 };
 
 /* Exit status; the higher bar first: FAILED beats CHANGES. */
@@ -53,6 +54,7 @@ extern const struct command command_flush;
 extern const struct command command_status;
 extern const struct command command_run;
 extern const struct command command_explain;
+extern const struct command command_hook;
 
 /*
  * The whole program: finds the command, parses its options, runs it. Returns
