@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "agent_private.h"
 #include "dragoman/base/log.h"
@@ -187,6 +188,7 @@ int agent_new(struct loop *loop, const struct agent_options *options, struct age
 	TAILQ_INIT(&agent->sweeping);
 	TAILQ_INIT(&agent->untold);
 	agent->sweep_due = UINT64_MAX;
+	agent->started = agent->resynced = (uint64_t)time(NULL);
 	r = open_sources(agent, error);
 	if (r == 0)
 		*ret = TAKE(agent);
@@ -248,6 +250,7 @@ void agent_resync(struct agent *agent)
 {
 	struct target *target;
 
+	agent->resynced = (uint64_t)time(NULL);
 	/* First, what is wanted: a service that is new is read once then. */
 	LIST_FOREACH (target, &agent->targets, entry) {
 		target_resync(target);

@@ -205,6 +205,7 @@ struct agent {
 	char *registry_failure;        /* why it is lost; or NULL */
 	char *containers_failure;      /* likewise */
 	uint64_t live;                 /* when the registry was last live; 0: never */
+	uint64_t started, resynced;    /* seconds since 1970 */
 	struct loop_source *reconcile; /* deferred */
 	struct loop_source *resync;
 	LIST_HEAD(, target) targets;

@@ -1,12 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "agent_private.h"
 
 /*
  * Prometheus' text format, version 0.0.4, names by its conventions:
  * https://prometheus.io/docs/practices/naming/
+ *
+ * contrib/check-metrics finds out from this file what there is: names stand whole in
+ * put() and in the lines of # TYPE, labels behind a name.
  */
 
 /* Seconds, the upper ends of the histogram's buckets. */
@@ -70,6 +77,37 @@ static void put(struct text *out, const char *name, const char *type, const char
 		    name, help, name, type, name, value);
 }
 
+/* Of the process: names that Prometheus' own client libraries give these. */
+static void put_process(struct text *out, const struct agent *agent)
+{
+	unsigned long long size = 0, resident = 0;
+	CLEANUP(memory_free) char *text = NULL;
+	struct rusage usage = {0};
+	size_t length;
+
+	(void)getrusage(RUSAGE_SELF, &usage);
+	text_printf(out,
+		    "# HELP process_cpu_seconds_total Processor time, of all threads.\n"
+		    "# TYPE process_cpu_seconds_total counter\n"
+		    "process_cpu_seconds_total %.6f\n"
+		    "# HELP process_start_time_seconds When it was started, since 1970.\n"
+		    "# TYPE process_start_time_seconds gauge\n"
+		    "process_start_time_seconds %" PRIu64 "\n",
+		    (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+			    (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6,
+		    agent->started);
+	/* In pages: proc(5). */
+	if (text_read_file("/proc/self/statm", 4096, &text, &length) < 0 ||
+	    sscanf(text, "%llu %llu", &size, &resident) != 2)
+		return;
+	text_printf(out,
+		    "# HELP process_resident_memory_bytes Memory, libraries that others have too "
+		    "included.\n"
+		    "# TYPE process_resident_memory_bytes gauge\n"
+		    "process_resident_memory_bytes %llu\n",
+		    resident * (unsigned long long)sysconf(_SC_PAGESIZE));
+}
+
 static void put_histogram(struct text *out, const struct metrics *metrics)
 {
 	const char *name = "dragoman_event_to_commit_seconds";
@@ -118,6 +156,31 @@ static void put_descriptors(struct text *out, const struct agent *agent)
 	for (unsigned state = 0; state < ARRAY_SIZE(counts); state++)
 		text_printf(out, "dragoman_descriptors{state=\"%s\"} %" PRIu64 "\n",
 			    descriptor_state_name((enum descriptor_state)state), counts[state]);
+}
+
+/* As `dragoman status` has it: see state_of() in status.c. */
+static void put_backends(struct text *out, const struct agent *agent)
+{
+	enum { READY, EMPTY, HELD };
+	static const char *const names[] = {[READY] = "ready", [EMPTY] = "empty", [HELD] = "held"};
+	uint64_t counts[ARRAY_SIZE(names)] = {0};
+	const struct target *target;
+
+	LIST_FOREACH (target, &agent->targets, entry) {
+		for (size_t i = 0; i < target->backend_count; i++) {
+			const struct backend *backend = &target->backends[i];
+
+			if (subscription_is_held(agent, backend->subscription))
+				counts[HELD]++;
+			else
+				counts[backend->had_endpoints ? READY : EMPTY]++;
+		}
+	}
+	text_puts(out, "# HELP dragoman_backends Descriptors that are used, by whether their "
+		       "service has an endpoint.\n# TYPE dragoman_backends gauge\n");
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		text_printf(out, "dragoman_backends{state=\"%s\"} %" PRIu64 "\n", names[i],
+			    counts[i]);
 }
 
 static void put_errors(struct text *out, const struct metrics *metrics)
@@ -206,14 +269,41 @@ static void put_services(struct text *ret, const struct agent *agent)
 	    agent->metrics.documents_rejected);
 }
 
+static void put_namespaces(struct text *ret, const struct agent *agent)
+{
+	uint64_t kept = 0, failing = 0;
+	const struct target *target;
+
+	LIST_FOREACH (target, &agent->targets, entry) {
+		kept++;
+		failing += target->failure != NULL;
+	}
+	put(ret, "namespaces", "gauge", "Namespaces that are kept.", kept);
+	put(ret, "namespaces_failing", "gauge",
+	    "Those among them whose rules could not be made true at the last try.", failing);
+}
+
+static void put_agent(struct text *ret, const struct agent *agent)
+{
+	text_puts(ret, "# HELP dragoman_build_info The version that runs.\n"
+		       "# TYPE dragoman_build_info gauge\n"
+		       "dragoman_build_info{version=\"" DRAGOMAN_VERSION "\"} 1\n");
+	put(ret, "ready", "gauge", "Whether the first full round is done.", agent->ready);
+	put(ret, "resync_interval_seconds", "gauge", "How often everything is looked at anew.",
+	    agent->options.resync / 1000000000);
+	put(ret, "resync_timestamp_seconds", "gauge",
+	    "When everything was last looked at anew, since 1970.", agent->resynced);
+	if (agent->containers)
+		put(ret, "engine_connected", "gauge", "Whether the container engine is connected.",
+		    containers_state(agent->containers) == CONTAINERS_LIVE);
+}
+
 void agent_metrics(const struct agent *agent, struct text *ret)
 {
 	const struct metrics *metrics = &agent->metrics;
-	const struct target *target;
-	uint64_t targets = 0;
 
-	LIST_FOREACH (target, &agent->targets, entry)
-		targets++;
+	put_agent(ret, agent);
+	put_process(ret, agent);
 	put_registry(ret, agent);
 	put(ret, "container_events_total", "counter", "Containers that came, changed or went.",
 	    metrics->container_events);
@@ -233,10 +323,10 @@ void agent_metrics(const struct agent *agent, struct text *ret)
 	put(ret, "sockets_closed_total", "counter",
 	    "TCP sockets closed because their endpoint is gone (--on-remove reset).",
 	    metrics->sockets_closed);
-	put(ret, "namespaces", "gauge", "Namespaces that are kept.", targets);
+	put_namespaces(ret, agent);
 	put_services(ret, agent);
-	put(ret, "ready", "gauge", "Whether the first full round is done.", agent->ready);
 	put_descriptors(ret, agent);
+	put_backends(ret, agent);
 	put_elements(ret, metrics);
 	put_errors(ret, metrics);
 	put_histogram(ret, metrics);
