@@ -88,7 +88,8 @@ help:
 	'make check       as root (the kernel module has unit tests): both compilers, unit tests,' \
 	'                 sanitizers, clang-tidy, format, headers, layers, manual, scripts,' \
 	'                 services (units of systemd), security (tests that SECURITY.md names),' \
-	'                 documents (files, functions and targets that they name)' \
+	'                 documents (files, functions and targets that they name),' \
+	'                 metrics (that alerts, dashboard and manual know of)' \
 	'make unit        unit tests; make sanitize: the same under ASan and UBSan' \
 	'make integration real kernel, real etcd: as root (contrib/check does both);' \
 	'                 make integration-sanitize: the same under ASan and UBSan' \
@@ -100,8 +101,9 @@ help:
 	'                 make bench-compare A=one.json B=other.json; make bench-page A=one.json' \
 	'make cover       which lines unit and integration tests run (as root; needs llvm)' \
 	'make tidy format format-check headers layers manual scripts services security documents' \
-	'                 one of them' \
+	'                 metrics: one of them' \
 	'make completion  contrib/completion anew, when options have changed' \
+	'make alerts      alert rules of contrib/prometheus, with promtool; as root: installs it' \
 	'make install     to $$(DESTDIR)$$(PREFIX); make uninstall' \
 	'make clean       remove $$(BUILD)' \
 	'Variables: CC CFLAGS LDFLAGS CPPFLAGS BUILD PREFIX DESTDIR SANITIZE WERROR= V=1'
@@ -166,7 +168,7 @@ $(BUILD)/bench/empty: ALL_LDFLAGS += -Wl,--no-as-needed
 
 # --- Checking ---------------------------------------------------------------
 
-CHECKS := gcc clang unit sanitize corpora tidy format-check headers layers manual scripts services security documents
+CHECKS := gcc clang unit sanitize corpora tidy format-check headers layers manual scripts services security documents metrics
 
 # Each check writes "ok NAME"; contrib/check takes the list from here.
 .PHONY: check list-checks
@@ -247,7 +249,7 @@ $(BUILD)/headers/%: % $(HEADERS)
 		-fsyntax-only -include $< -x c /dev/null
 	$(Q)touch $@
 
-.PHONY: layers manual scripts services security documents
+.PHONY: layers manual scripts services security documents metrics alerts
 layers:
 	$(Q)contrib/check-layers --self-test
 	$(Q)contrib/check-layers .
@@ -278,6 +280,17 @@ documents:
 	$(Q)contrib/check-documents --self-test
 	$(Q)contrib/check-documents .
 	$(call ok,$@)
+
+metrics:
+	$(Q)contrib/check-metrics --self-test
+	$(Q)contrib/check-metrics .
+	$(call ok,$@)
+
+# Not one of the checks: Prometheus is a large package for one small program.
+alerts: metrics
+	$(Q)contrib/ensure-packages prometheus
+	$(Q)cd contrib/prometheus && promtool check rules dragoman.rules.yml && \
+		promtool test rules dragoman.test.yml
 
 # As installed, but with a program that is there. A line that is not understood
 # is named, and does not change the exit status.
