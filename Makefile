@@ -101,7 +101,7 @@ help:
 	'                 make bench-compare A=one.json B=other.json; make bench-page A=one.json' \
 	'make cover       which lines unit and integration tests run (as root; needs llvm)' \
 	'make tidy format format-check headers layers manual scripts services security documents' \
-	'                 metrics: one of them' \
+	'     metrics     one of them' \
 	'make completion  contrib/completion anew, when options have changed' \
 	'make alerts      alert rules of contrib/prometheus, with promtool; as root: installs it' \
 	'make install     to $$(DESTDIR)$$(PREFIX); make uninstall' \

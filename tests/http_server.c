@@ -44,6 +44,9 @@ struct http_server {
 	bool is_unix;
 };
 
+/* What who waits with a body is told. */
+static const char go_on[] = "HTTP/1.1 100 Continue\r\n\r\n";
+
 /* Unlike assert(), never compiled out: it has effects. */
 static void must(bool condition)
 {
@@ -122,6 +125,8 @@ static void take_request(struct http_connection *connection)
 	bool chunked = strstr(head, "Transfer-Encoding: chunked") != NULL, kept;
 
 	server->count++;
+	if (strstr(head, "Expect: 100-continue"))
+		http_connection_send(connection, go_on, strlen(go_on));
 	server->called = connection;
 	kept = server->function(server, head, &answer, server->user);
 	server->called = NULL;

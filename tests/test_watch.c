@@ -111,6 +111,35 @@ static void test_watch_of_a_lost_stream_resumes_where_it_stopped(void **state)
 	assert_int_equal(lab->streams, 2);
 }
 
+/* Somebody in between ends what is idle: nobody is lost, and it is not to happen again. */
+static void test_watch_of_an_idle_stream_cut_off_goes_on_without_a_word(void **state)
+{
+	struct watch_lab *lab = *state;
+	struct registry_counts counts;
+
+	watch_lab_open(lab, false);
+	lab->watch->times.quiet = 40UL * MILLISECONDS;
+	lab->watch->times.idle = 1UL * MILLISECONDS;
+	watch_lab_follow(lab);
+	watch_lab_expect_requests(lab, "progress\n");
+	lab->watch->times.quiet = 10000UL * MILLISECONDS;
+	http_connection_close(lab->stream);
+	watch_lab_expect_requests(lab, "create from 2\n");
+	watch_lab_says_events(lab, 3, PUT(KEY_B, TWO, "3"));
+	/* Neither lost nor live: it never was anything else. */
+	watch_lab_expect(lab, "/s @3 +/s/b=2\n");
+	watch_lab_expect_requests(lab, "progress\n");
+	registry_watch_counts(lab->watch, &counts);
+	assert_int_equal(counts.reconnects, 1);
+	assert_int_equal(counts.reads, 1);
+	/* One that is not there any more is lost all the same. */
+	lab->no_streams = true;
+	http_connection_close(lab->stream);
+	watch_lab_expect(lab, "lost\n");
+	lab->no_streams = false;
+	watch_lab_expect(lab, "live\n");
+}
+
 static void test_watch_of_an_event_cut_off_tells_it_once_it_is_whole(void **state)
 {
 	static const char half[] =
@@ -353,6 +382,7 @@ int main(void)
 		watch_test(test_watch_of_services_added_together_reads_once_and_creates_in_turn),
 		watch_test(test_watch_of_a_create_overtaken_by_events_reads_nothing_more),
 		watch_test(test_watch_of_a_lost_stream_resumes_where_it_stopped),
+		watch_test(test_watch_of_an_idle_stream_cut_off_goes_on_without_a_word),
 		watch_test(test_watch_of_an_event_cut_off_tells_it_once_it_is_whole),
 		watch_test(test_watch_of_fragments_tells_them_when_the_last_is_there),
 		watch_test(test_watch_of_a_compacted_revision_reads_anew),

@@ -68,6 +68,11 @@ static bool serve(struct http_server *server, const char *request, struct text *
 	}
 	assert_non_null(strstr(request, "POST /v3/watch "));
 	assert_non_null(strstr(request, "Connection: close\r\n"));
+	assert_non_null(strstr(request, "Expect: 100-continue\r\n"));
+	if (lab->no_streams) {
+		http_server_answer(answer, "503 Busy", "busy");
+		return true;
+	}
 	/* Else a member without a leader goes on serving what it knows. */
 	assert_non_null(strstr(request, "Grpc-Metadata-hasleader: true\r\n"));
 	lab->streams++;

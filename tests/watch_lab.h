@@ -28,7 +28,7 @@ struct watch_lab {
 	/* What the server holds. */
 	const char *kvs; /* of the service /s */
 	unsigned revision, cluster;
-	bool fail_reads, hold_reads, hold_creates;
+	bool fail_reads, hold_reads, hold_creates, no_streams;
 	const char *refuse;             /* the next create, with this reason */
 	unsigned compacted;             /* creates below this revision are cancelled */
 	struct http_connection *reader; /* whose read is held */

@@ -23,6 +23,8 @@
  *   time is over       nothing of the service happened up to the index of the
  *                      head: the next poll goes on from there. The other side
  *                      may be gone without a word; only asking finds out
+ *   cut off            after a while without a word, most often by a proxy that
+ *                      ends what is idle: asked again at once
  *   no head            the other side hangs: the next host, after a pause
  *   another cluster    the next host; the service is read anew, which finds out
  *                      whether any host is left of the one that is known
@@ -44,6 +46,7 @@ struct poll {
 	struct http_request *request;
 	struct loop_source *timer; /* when to ask again, or to give up on the head */
 	uint64_t revision;         /* up to which all is told */
+	uint64_t since;            /* loop_now(), when its head was there; 0: not yet */
 	size_t host;
 	unsigned failures;
 	bool paused;
@@ -78,6 +81,7 @@ static void on_head(struct http_request *request, long status, void *user)
 	struct error error;
 
 	loop_source_arm(poll->timer, UINT64_MAX);
+	poll->since = loop_now(watch->loop);
 	if (status != 200 || etcd2_position(request, &position, NULL) < 0)
 		return;
 	if (watch_is_foreign(watch, position.cluster)) {
@@ -157,6 +161,15 @@ static void poll_on_failure(struct poll *poll, const struct http_answer *answer,
 	}
 }
 
+/* Whether it has waited, for nothing, and long enough that this may be why it has ended. */
+static bool poll_was_idle(const struct poll *poll, const struct http_answer *answer)
+{
+	const struct registry_watch *watch = poll->service->watch;
+
+	return answer->status == 200 && answer->length == 0 && poll->since &&
+	       loop_now(watch->loop) - poll->since >= watch->times.idle;
+}
+
 static void on_done(struct http_request *request, const struct http_answer *answer,
 		    const struct error *http_error, void *user)
 {
@@ -167,6 +180,8 @@ static void on_done(struct http_request *request, const struct http_answer *answ
 	loop_source_arm(poll->timer, UINT64_MAX);
 	if (http_error && http_error->code == -ETIMEDOUT && answer->status == 200)
 		poll_is_over(poll, request);
+	else if (http_error && poll_was_idle(poll, answer))
+		poll_start(poll);
 	else if (http_error)
 		poll_lost(poll, http_error);
 	else if (answer->status != 200)
@@ -208,6 +223,7 @@ static void poll_start(struct poll *poll)
 	const struct registry_watch *watch = poll->service->watch;
 	struct error error;
 
+	poll->since = 0;
 	if (poll_request(poll, &error) < 0)
 		poll_lost(poll, &error);
 	else

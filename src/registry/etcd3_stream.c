@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "answer.h"
+#include "dragoman/base/log.h"
 #include "etcd3_watch_codec.h"
 
 /*
@@ -17,6 +18,11 @@
  * A stream that ends, that says what cannot be, or that is silent for too long
  * although it was asked for a sign of life, is lost: every watcher waits
  * again, and the next host is tried after a pause. What is known stays.
+ *
+ * One that was idle and is cut off then is most often ended by what stands between
+ * (a proxy's "timeout client"), and nobody is lost: it is opened anew at once, and
+ * only what becomes of that is told. How long it had been idle tells how often a
+ * sign of life has to be asked for from now on, so that it is not cut off again.
  *
  * A member that is cut off from the others serves watches all the same, of what
  * it knows, and answers signs of life. The header "hasleader" (etcd's clients
@@ -34,12 +40,18 @@
 
 enum { STREAM_OBJECT_MAX = 16 * 1024 * 1024, STREAM_FAILURE_MAX = 64 * 1024 };
 
+static uint64_t stream_quiet(const struct stream *stream)
+{
+	return stream->cut_quiet ? stream->cut_quiet : stream->watch->times.quiet;
+}
+
 void etcd3_stream_arm(struct stream *stream)
 {
 	const struct watch_times *times = &stream->watch->times;
 
 	loop_source_arm(stream->timer,
-			stream->heard + (stream->creating_id ? times->answer : times->quiet));
+			stream->heard +
+				(stream->creating_id ? times->answer : stream_quiet(stream)));
 }
 
 void etcd3_stream_close(struct stream *stream)
@@ -85,6 +97,32 @@ static void stream_count_failure(struct stream *stream)
 	if (stream->live && loop_now(watch->loop) - stream->live_since > watch->times.pause_max)
 		stream->failures = 0;
 	stream->failures++;
+}
+
+/* Whether it was long enough without a word that this may be why it has ended. */
+static bool stream_was_idle(const struct stream *stream)
+{
+	const struct registry_watch *watch = stream->watch;
+
+	return stream->live && stream->creating_id == 0 &&
+	       loop_now(watch->loop) - stream->heard >= watch->times.idle;
+}
+
+static void stream_open_again(struct stream *stream)
+{
+	struct registry_watch *watch = stream->watch;
+	uint64_t half = (loop_now(watch->loop) - stream->heard) / 2;
+
+	if (half < watch->times.idle)
+		half = watch->times.idle;
+	if (half < stream_quiet(stream))
+		stream->cut_quiet = half;
+	log_debug("%s: the watch was cut off while it was idle, a sign of life each %.3f s from "
+		  "now on",
+		  watch->registry->hosts.urls[stream->host], (double)stream_quiet(stream) / 1e9);
+	watch->counts.reconnects++;
+	etcd3_stream_close(stream);
+	etcd3_stream_pump(stream);
 }
 
 static void stream_lost(struct stream *stream, const struct error *error)
@@ -169,6 +207,10 @@ static void on_done(struct http_request *request, const struct http_answer *answ
 	struct error error;
 
 	stream->request = NULL; /* frees itself */
+	if (answer->status == 200 && stream_was_idle(stream)) {
+		stream_open_again(stream);
+		return;
+	}
 	if (http_error) {
 		stream_lost(stream, http_error);
 		return;
@@ -218,7 +260,7 @@ static int stream_open(struct stream *stream, const struct text *first, struct e
 	bool has_token = registry->token && *registry->token;
 	const char *headers[] = {"Content-Type: application/json",
 				 "Connection: close",
-				 "Expect:",
+				 "Expect: 100-continue",
 				 "Grpc-Metadata-hasleader: true",
 				 NULL,
 				 NULL};
@@ -287,6 +329,16 @@ void etcd3_stream_pump(struct stream *stream)
 	stream_create(stream, watcher);
 }
 
+/* A sign of life was asked for: to see that it comes, and to ask for the next one. */
+static void stream_arm_again(struct stream *stream)
+{
+	const struct registry_watch *watch = stream->watch;
+	uint64_t next = loop_now(watch->loop) + stream_quiet(stream);
+	uint64_t end = stream->heard + watch->times.silence;
+
+	loop_source_arm(stream->timer, next < end ? next : end);
+}
+
 static void stream_look(struct stream *stream)
 {
 	const struct registry_watch *watch = stream->watch;
@@ -294,15 +346,17 @@ static void stream_look(struct stream *stream)
 	CLEANUP(text_done) struct text request = {0};
 
 	if (stream->creating_id != 0 && quiet >= watch->times.answer) {
-		etcd3_stream_fail(stream, -ETIMEDOUT, "the watch is not answered");
+		etcd3_stream_fail(stream, -ETIMEDOUT,
+				  "the watch is not answered (does a proxy hold the request "
+				  "back?)");
 	} else if (quiet >= watch->times.silence) {
 		stream->silences++;
 		etcd3_stream_fail(stream, -ETIMEDOUT, "the watch has gone silent");
-	} else if (quiet >= watch->times.quiet && stream->creating_id == 0) {
+	} else if (quiet >= stream_quiet(stream) && stream->creating_id == 0) {
 		etcd3_encode_progress(&request);
 		etcd3_stream_send(stream, &request);
 		if (stream->request)
-			loop_source_arm(stream->timer, stream->heard + watch->times.silence);
+			stream_arm_again(stream);
 	} else {
 		etcd3_stream_arm(stream);
 	}

@@ -53,7 +53,9 @@ struct stream {
 	bool live, suspected;
 	unsigned silences;          /* streams in a row that told nothing, and ended so */
 	uint64_t live_since, heard; /* loop_now() */
-	size_t followed;            /* services */
+	uint64_t cut_quiet; /* until a sign of life is asked for, once it was cut off; 0: it was not
+			     */
+	size_t followed;    /* services */
 };
 
 /* Watchers */

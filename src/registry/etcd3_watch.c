@@ -14,7 +14,9 @@
  *
  * One POST to /v3/watch for all services. Its upload stays open and carries
  * requests, its answer a stream of objects. etcd's gateway gives no byte of
- * that before the upload has ended, unless the request says "Connection: close".
+ * that before the upload has ended, unless the request says "Connection: close", or
+ * asks whether it may begin ("Expect: 100-continue"). It does both, since the first
+ * goes no further than the next proxy that understands HTTP.
  *
  * A followed service has watchers: normally one, of the range [key, key0),
  * which holds the key, what is below "key/", and siblings such as "key-2",

@@ -35,6 +35,7 @@ static const struct watch_times default_times = {
 	.answer = 10000UL * MILLISECONDS,
 	.quiet = 30000UL * MILLISECONDS,
 	.silence = 60000UL * MILLISECONDS,
+	.idle = 1000UL * MILLISECONDS,
 	.turn = 2000UL * MILLISECONDS,
 	.pace = 1000UL * MILLISECONDS,
 };

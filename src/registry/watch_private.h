@@ -25,6 +25,7 @@ struct watch_times {
 	uint64_t answer;                 /* for the first answer to a request of the watch */
 	uint64_t quiet;                  /* until a sign of life is asked for */
 	uint64_t silence;                /* until the other side is given up */
+	uint64_t idle; /* that may have had somebody cut it off; and no sign of life sooner */
 	uint64_t turn; /* of a query, where there are more than may be under way */
 	uint64_t pace; /* from answer to answer of one service, once there were many */
 };
