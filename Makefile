@@ -62,7 +62,7 @@ INTERFACE_SOURCE := contrib/manual/interface.c
 C_SOURCES    := $(wildcard src/main.c) $(SOURCES) $(TEST_SOURCES) $(TEST_SUPPORT) $(FUZZ_SOURCES) $(REPLAY) $(PROBE_SOURCES) \
 	$(BENCH_SOURCES) $(BENCH_SUPPORT) $(INTERFACE_SOURCE)
 SCRIPTS      := $(sort $(wildcard contrib/check contrib/demo contrib/ensure-packages contrib/run-tests contrib/run-integration .ci/run \
-	contrib/completion/dragoman.bash))
+	contrib/completion/dragoman.bash contrib/examples/netns contrib/examples/nspawn))
 MANUALS      := $(sort $(wildcard contrib/man/*.[1-9]))
 COMPLETIONS  := $(sort $(wildcard contrib/completion/*))
 SERVICES     := contrib/systemd/dragoman.service
@@ -295,10 +295,19 @@ alerts: metrics
 # As installed, but with a program that is there. A line that is not understood
 # is named, and does not change the exit status.
 services: $(PROGRAM)
-	$(Q)mkdir -p $(BUILD)/services
+	$(Q)rm -rf $(BUILD)/services && mkdir -p $(BUILD)/services
 	$(Q)set -e; for f in $(SERVICES); do \
 		sed 's|/usr/local/sbin/|$(abspath $(BUILD))/|' $$f >$(BUILD)/services/$${f##*/}; \
 		said=$$(systemd-analyze verify --man=no $(BUILD)/services/$${f##*/} 2>&1) || \
+			said="$$said (exit status $$?)"; \
+		[ -z "$$said" ] || { echo "$$said" >&2; exit 1; }; \
+	done
+	$(Q)set -e; d=$(abspath $(BUILD))/services; printf '[Service]\nExecStart=/bin/true\n' >$$d/other.service; \
+	for f in dragoman:agent-without-docker other:service-in-netns; do \
+		mkdir -p $$d/$${f%:*}.service.d; \
+		sed 's|/usr/local/sbin/|$(abspath $(BUILD))/|' contrib/examples/$${f#*:}.conf \
+			>$$d/$${f%:*}.service.d/example.conf; \
+		said=$$(SYSTEMD_UNIT_PATH=$$d: systemd-analyze verify --man=no $$d/$${f%:*}.service 2>&1) || \
 			said="$$said (exit status $$?)"; \
 		[ -z "$$said" ] || { echo "$$said" >&2; exit 1; }; \
 	done
