@@ -3,7 +3,7 @@
 # Completion of dragoman(8) for bash(1): /usr/share/bash-completion/completions/dragoman
 
 # --- From the table of options: make completion ---
-_dragoman_commands='reconcile plan resolve flush run status explain help'
+_dragoman_commands='reconcile plan resolve flush run status explain hook help'
 _dragoman_schemes='etcd:// etcds:// etcd2:// etcd2s:// consul:// consuls:// file:///'
 
 _dragoman_options() { # COMMAND
@@ -42,6 +42,11 @@ _dragoman_options() { # COMMAND
 		--registry-user --registry-password-file --consul-datacenter --consul-namespace \
 		--consul-stale --allow-endpoints --timeout --socket --probe --json --log-level \
 		-h --help ;;
+	hook)
+		echo --env-prefix --registry --root --tls-ca --tls-cert --tls-key \
+		--registry-user --registry-password-file --consul-datacenter --consul-namespace \
+		--consul-stale --allow-endpoints --balance --on-empty --timeout --socket \
+		--config --required --log-level -h --help ;;
 	esac
 }
 
@@ -73,6 +78,7 @@ _dragoman_value() { # OPTION
 	--resync) echo any ;;
 	--socket) echo file ;;
 	--metrics) echo any ;;
+	--config) echo file ;;
 	--log-level) echo 'words error warn info debug' ;;
 	esac
 }
