@@ -16,7 +16,6 @@
 #include "contention.h"
 #include "decode.h"
 #include "dragoman/base/text.h"
-#include "element.h"
 #include "encode.h"
 #include "kernel_private.h"
 #include "netlink.h"
@@ -56,7 +55,7 @@
 
 #define LOCALNET_PATH "/proc/sys/net/ipv4/conf/all/route_localnet"
 
-enum { READ_TRIES = 32, ASK_SIZE = 512 };
+enum { READ_TRIES = 32 };
 
 static const uint64_t held_up = 20000000; /* nanoseconds of sleep that are no accident */
 
@@ -132,6 +131,11 @@ bool kernel_was_held_up(const struct kernel *kernel)
 	return kernel->held_up;
 }
 
+struct netlink *kernel_nfnl(struct kernel *kernel)
+{
+	return &kernel->nfnl;
+}
+
 void kernel_ports(const struct kernel *kernel, uint32_t *ret_nfnl, uint32_t *ret_route)
 {
 	*ret_nfnl = kernel->nfnl.port;
@@ -171,8 +175,7 @@ static int localnet_write(const struct kernel *kernel, int value, struct error *
 			 errno == EBADF ? " (" LOCALNET_PATH " is not writable here)" : "");
 }
 
-/* A question to nf_tables; its buffer is of ASK_SIZE bytes. */
-static struct nlmsghdr *question(char *buffer, uint16_t type, uint16_t flags)
+struct nlmsghdr *kernel_question(char *buffer, uint16_t type, uint16_t flags)
 {
 	struct nlmsghdr *message = mnl_nlmsg_put_header(buffer);
 	struct nfgenmsg *header;
@@ -198,10 +201,10 @@ static int take_generation(const struct nlmsghdr *message, void *user)
 	return 0;
 }
 
-static int read_generation(struct kernel *kernel, struct observed *ret, struct error *error)
+int kernel_read_generation(struct kernel *kernel, struct observed *ret, struct error *error)
 {
-	NETLINK_BUFFER(buffer, ASK_SIZE);
-	struct nlmsghdr *message = question(buffer, NFT_MSG_GETGEN, 0);
+	NETLINK_BUFFER(buffer, KERNEL_QUESTION_SIZE);
+	struct nlmsghdr *message = kernel_question(buffer, NFT_MSG_GETGEN, 0);
 	int r = netlink_ask(&kernel->nfnl, message, "reading nf_tables", take_generation,
 			    &ret->generation, error);
 
@@ -222,14 +225,15 @@ void kernel_confirm_generation(struct kernel *kernel)
 
 	if (kernel->generation == 0)
 		return;
-	if (read_generation(kernel, &now, &error) < 0 || now.generation != kernel->generation)
+	if (kernel_read_generation(kernel, &now, &error) < 0 ||
+	    now.generation != kernel->generation)
 		kernel->generation = 0;
 }
 
 static int read_table(struct kernel *kernel, struct decoder *decoder, struct error *error)
 {
-	NETLINK_BUFFER(buffer, ASK_SIZE);
-	struct nlmsghdr *message = question(buffer, NFT_MSG_GETTABLE, 0);
+	NETLINK_BUFFER(buffer, KERNEL_QUESTION_SIZE);
+	struct nlmsghdr *message = kernel_question(buffer, NFT_MSG_GETTABLE, 0);
 	int r;
 
 	mnl_attr_put_strz(message, NFTA_TABLE_NAME, SCHEMA_TABLE);
@@ -242,8 +246,8 @@ static int dump(struct kernel *kernel, uint16_t type, uint16_t table_attribute,
 		netlink_function *function, struct decoder *decoder, const char *what,
 		struct error *error)
 {
-	NETLINK_BUFFER(buffer, ASK_SIZE);
-	struct nlmsghdr *message = question(buffer, type, NLM_F_DUMP);
+	NETLINK_BUFFER(buffer, KERNEL_QUESTION_SIZE);
+	struct nlmsghdr *message = kernel_question(buffer, type, NLM_F_DUMP);
 
 	if (table_attribute)
 		mnl_attr_put_strz(message, table_attribute, SCHEMA_TABLE);
@@ -253,9 +257,9 @@ static int dump(struct kernel *kernel, uint16_t type, uint16_t table_attribute,
 static int dump_elements(struct kernel *kernel, struct decoder *decoder, enum set_kind set,
 			 struct error *error)
 {
-	NETLINK_BUFFER(buffer, ASK_SIZE);
+	NETLINK_BUFFER(buffer, KERNEL_QUESTION_SIZE);
 	char what[64];
-	struct nlmsghdr *message = question(buffer, NFT_MSG_GETSETELEM, NLM_F_DUMP);
+	struct nlmsghdr *message = kernel_question(buffer, NFT_MSG_GETSETELEM, NLM_F_DUMP);
 
 	decoder->set = set;
 	(void)snprintf(what, sizeof(what), "reading the elements of %s", set_name(set));
@@ -294,7 +298,7 @@ static int read_once(struct kernel *kernel, struct arena *arena, struct observed
 	int r;
 
 	*ret = (struct observed){.saved_localnet = -1};
-	r = read_generation(kernel, ret, error);
+	r = kernel_read_generation(kernel, ret, error);
 	if (r == 0)
 		r = read_table(kernel, &decoder, error);
 	if (r == 0 && ret->table)
@@ -346,112 +350,6 @@ int kernel_read(struct kernel *kernel, struct arena *arena, struct observed *ret
 		return r;
 	return error_set(error, -EAGAIN, ERROR_CONFLICT,
 			 "the ruleset changed while it was read, %d times over", READ_TRIES);
-}
-
-/* Elements that are asked for at once: their answers fit into any socket's queue. */
-enum { LOOKUPS = 16, LOOKUP_SIZE = 64 };
-
-static void put_lookup(struct nlmsghdr *message, enum set_kind set,
-		       const struct observed_endpoint *wanted)
-{
-	uint8_t key[ELEMENT_KEY_MAX];
-	size_t length = element_key(set, &wanted->listen, wanted->slot, key);
-	struct nlattr *element = mnl_attr_nest_start(message, NFTA_LIST_ELEM);
-	struct nlattr *nest = mnl_attr_nest_start(message, NFTA_SET_ELEM_KEY);
-
-	mnl_attr_put(message, NFTA_DATA_VALUE, length, key);
-	mnl_attr_nest_end(message, nest);
-	mnl_attr_nest_end(message, element);
-}
-
-/* What was found comes in the order in which it was asked for. */
-static int take_counters(const struct decoder *decoder, struct observed_endpoint *endpoints,
-			 size_t count, struct error *error)
-{
-	bool same = decoder->observed->endpoint_count == count;
-
-	for (size_t i = 0; i < count && same; i++) {
-		const struct observed_endpoint *found = &decoder->endpoints[i];
-
-		same = found->slot == endpoints[i].slot &&
-		       listen_compare(&found->listen, &endpoints[i].listen) == 0 &&
-		       endpoint_compare(&found->endpoint, &endpoints[i].endpoint) == 0;
-		endpoints[i].packets = found->packets;
-		endpoints[i].bytes = found->bytes;
-	}
-	return same ? 0
-		    : error_set(error, -EAGAIN, ERROR_CONFLICT,
-				"the ruleset has changed since it was read");
-}
-
-/* Up to LOOKUPS of one family. */
-static int look_up(struct kernel *kernel, uint32_t generation, struct observed_endpoint *endpoints,
-		   size_t count, struct error *error)
-{
-	NETLINK_BUFFER(buffer, ASK_SIZE + LOOKUPS * LOOKUP_SIZE);
-	struct observed found = {.generation = generation};
-	CLEANUP(decoder_done)
-	struct decoder decoder = {.observed = &found,
-				  .set = SET_OF(SET_ENDPOINTS4, endpoints[0].endpoint.family)};
-	struct nlmsghdr *message = question(buffer, NFT_MSG_GETSETELEM, 0);
-	struct nlattr *list;
-	int r;
-
-	mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_TABLE, SCHEMA_TABLE);
-	mnl_attr_put_strz(message, NFTA_SET_ELEM_LIST_SET, set_name(decoder.set));
-	list = mnl_attr_nest_start(message, NFTA_SET_ELEM_LIST_ELEMENTS);
-	for (size_t i = 0; i < count; i++)
-		put_lookup(message, decoder.set, &endpoints[i]);
-	mnl_attr_nest_end(message, list);
-	r = netlink_ask(&kernel->nfnl, message, "reading a counter", decode_elements, &decoder,
-			error);
-	/* They were there in the generation that they are known of. */
-	if (r == -ENOENT || r == -EAGAIN)
-		found.endpoint_count = 0;
-	else if (r < 0)
-		return r;
-	return take_counters(&decoder, endpoints, count, error);
-}
-
-int kernel_read_endpoints(struct kernel *kernel, struct observed_endpoint *endpoints, size_t count,
-			  struct error *error)
-{
-	struct observed now = {0};
-	int r = count ? read_generation(kernel, &now, error) : 0;
-
-	for (size_t i = 0, some; i < count && r == 0; i += some) {
-		for (some = 1; some < LOOKUPS && i + some < count; some++) {
-			if (endpoints[i + some].endpoint.family != endpoints[i].endpoint.family)
-				break;
-		}
-		r = look_up(kernel, now.generation, &endpoints[i], some, error);
-	}
-	return r;
-}
-
-/* Of the element in the slot that a verdict moves it from. */
-static int read_counter(struct kernel *kernel, uint32_t generation,
-			struct endpoint_verdict *verdict, struct error *error)
-{
-	struct observed_endpoint wanted = {
-		.listen = verdict->listen, .slot = verdict->from, .endpoint = verdict->endpoint};
-	int r = look_up(kernel, generation, &wanted, 1, error);
-
-	verdict->packets = wanted.packets;
-	verdict->bytes = wanted.bytes;
-	return r;
-}
-
-int kernel_read_counters(struct kernel *kernel, struct verdicts *verdicts, struct error *error)
-{
-	int r = 0;
-
-	for (size_t i = 0; i < verdicts->endpoint_count && verdicts->uncounted && r == 0; i++) {
-		if (verdicts->endpoints[i].moved)
-			r = read_counter(kernel, verdicts->generation, &verdicts->endpoints[i],
-					 error);
-	}
-	return r;
 }
 
 static int explain_refusal(const struct batch *batch, const struct netlink_refusal *refusal,
