@@ -65,6 +65,18 @@ static const struct {
 	{"\nA='1\nB=2\n", "line 2: a quote has no other"},
 };
 
+static void test_settings_with_a_nul_are_refused(void **state)
+{
+	CLEANUP(arena_freep) struct arena *arena = arena_new();
+	static const char file[] = "B=1\nA=\0";
+	struct settings settings;
+	struct error error;
+
+	(void)state;
+	assert_int_equal(settings_parse(arena, file, sizeof(file) - 1, &settings, &error), -EINVAL);
+	assert_string_equal(error.message, "line 2: a NUL byte in it");
+}
+
 static void test_settings_that_are_wrong_are_named_with_their_line(void **state)
 {
 	(void)state;
@@ -122,6 +134,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_settings_are_read_as_a_service_manager_does),
+		cmocka_unit_test(test_settings_with_a_nul_are_refused),
 		cmocka_unit_test(test_settings_that_are_wrong_are_named_with_their_line),
 		cmocka_unit_test(test_settings_words_are_kept_together_by_quotes),
 	};

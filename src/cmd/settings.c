@@ -136,9 +136,14 @@ int settings_parse(struct arena *arena, const char *data, size_t length, struct 
 		   struct error *error)
 {
 	struct reader reader = {.at = data, .end = data + length, .line = 1};
+	const char *nul = length ? memchr(data, '\0', length) : NULL;
 
-	reader.room = arena_alloc(arena, length + 1);
 	ret->count = 0;
+	if (nul) {
+		reader.line = count_lines(data, (size_t)(nul - data));
+		return wrong(&reader, "a NUL byte in it", error);
+	}
+	reader.room = arena_alloc(arena, length + 1);
 	ret->items = arena_array(arena, count_lines(data, length), sizeof(*ret->items));
 	if (!ret->items || !reader.room)
 		return error_no_memory(error);
