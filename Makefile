@@ -1,15 +1,19 @@
 # SPDX-License-Identifier: MIT
 # dragoman: localhost, led to the right door. `make help` lists the targets.
 
-PREFIX     ?= /usr/local
-DESTDIR    ?=
-SBINDIR    ?= $(PREFIX)/sbin
-MANDIR     ?= $(PREFIX)/share/man
-UNITDIR    ?= $(PREFIX)/lib/systemd/system
-DOCDIR     ?= $(PREFIX)/share/doc/dragoman
-BUILD      ?= build
-PKG_CONFIG ?= pkg-config
-VERSION    := 0.1.0
+PREFIX      ?= /usr/local
+DESTDIR     ?=
+SBINDIR     ?= $(PREFIX)/sbin
+MANDIR      ?= $(PREFIX)/share/man
+DOCDIR      ?= $(PREFIX)/share/doc/dragoman
+UNITDIR     ?= $(PREFIX)/lib/systemd/system
+SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
+BASHDIR     ?= $(PREFIX)/share/bash-completion/completions
+ZSHDIR      ?= $(PREFIX)/share/zsh/site-functions
+FISHDIR     ?= $(PREFIX)/share/fish/vendor_completions.d
+BUILD       ?= build
+PKG_CONFIG  ?= pkg-config
+VERSION     := 0.1.0
 
 # make has a CC of its own (cc), which `?=` would keep.
 ifeq ($(origin CC),default)
@@ -61,7 +65,7 @@ REPLAY       := tests/fuzz/replay.c
 INTERFACE_SOURCE := contrib/manual/interface.c
 C_SOURCES    := $(wildcard src/main.c) $(SOURCES) $(TEST_SOURCES) $(TEST_SUPPORT) $(FUZZ_SOURCES) $(REPLAY) $(PROBE_SOURCES) \
 	$(BENCH_SOURCES) $(BENCH_SUPPORT) $(INTERFACE_SOURCE)
-SCRIPTS      := $(sort $(wildcard contrib/check contrib/demo contrib/ensure-packages contrib/run-tests contrib/run-integration .ci/run \
+SCRIPTS      := $(sort $(wildcard contrib/check contrib/demo contrib/ensure-packages contrib/run-tests contrib/run-integration .ci/run contrib/check-install \
 	contrib/completion/dragoman.bash contrib/examples/netns contrib/examples/nspawn))
 MANUALS      := $(sort $(wildcard contrib/man/*.[1-9]))
 COMPLETIONS  := $(sort $(wildcard contrib/completion/*))
@@ -89,7 +93,8 @@ help:
 	'                 sanitizers, clang-tidy, format, headers, layers, manual, scripts,' \
 	'                 services (units of systemd), security (tests that SECURITY.md names),' \
 	'                 documents (files, functions and targets that they name),' \
-	'                 metrics (that alerts, dashboard and manual know of)' \
+	'                 metrics (that alerts, dashboard and manual know of),' \
+	'                 installation (what install and uninstall do)' \
 	'make unit        unit tests; make sanitize: the same under ASan and UBSan' \
 	'make integration real kernel, real etcd: as root (contrib/check does both);' \
 	'                 make integration-sanitize: the same under ASan and UBSan' \
@@ -101,10 +106,12 @@ help:
 	'                 make bench-compare A=one.json B=other.json; make bench-page A=one.json' \
 	'make cover       which lines unit and integration tests run (as root; needs llvm)' \
 	'make tidy format format-check headers layers manual scripts services security documents' \
-	'     metrics     one of them' \
+	'     metrics installation: one of them' \
 	'make completion  contrib/completion anew, when options have changed' \
 	'make alerts      alert rules of contrib/prometheus, with promtool; as root: installs it' \
-	'make install     to $$(DESTDIR)$$(PREFIX); make uninstall' \
+	'make install     to $$(DESTDIR)$$(PREFIX), or SBINDIR MANDIR DOCDIR UNITDIR SYSUSERSDIR' \
+	'                 BASHDIR ZSHDIR FISHDIR one by one; make uninstall takes it away again;' \
+	'                 make list-installed shows the files' \
 	'make clean       remove $$(BUILD)' \
 	'Variables: CC CFLAGS LDFLAGS CPPFLAGS BUILD PREFIX DESTDIR SANITIZE WERROR= V=1'
 
@@ -117,6 +124,7 @@ $(BUILD)/flags: FORCE
 	@$(PKG_CONFIG) --print-errors --exists $(PACKAGES)
 	@printf '%s\n' '$(subst ','\'',$(COMMAND))' >$@.$$$$; \
 	if cmp -s $@.$$$$ $@; then rm -f $@.$$$$; else mv -f $@.$$$$ $@; fi
+.PHONY: FORCE
 FORCE:
 
 $(PROGRAM): $(BUILD)/src/main.o $(LIBRARY)
@@ -168,7 +176,7 @@ $(BUILD)/bench/empty: ALL_LDFLAGS += -Wl,--no-as-needed
 
 # --- Checking ---------------------------------------------------------------
 
-CHECKS := gcc clang unit sanitize corpora tidy format-check headers layers manual scripts services security documents metrics
+CHECKS := gcc clang unit sanitize corpora tidy format-check headers layers manual scripts services security documents metrics installation
 
 # Each check writes "ok NAME"; contrib/check takes the list from here.
 .PHONY: check list-checks
@@ -249,7 +257,7 @@ $(BUILD)/headers/%: % $(HEADERS)
 		-fsyntax-only -include $< -x c /dev/null
 	$(Q)touch $@
 
-.PHONY: layers manual scripts services security documents metrics alerts
+.PHONY: layers manual scripts services security documents metrics alerts installation
 layers:
 	$(Q)contrib/check-layers --self-test
 	$(Q)contrib/check-layers .
@@ -311,6 +319,11 @@ services: $(PROGRAM)
 			said="$$said (exit status $$?)"; \
 		[ -z "$$said" ] || { echo "$$said" >&2; exit 1; }; \
 	done
+	$(call ok,$@)
+
+# Behind all that is compiled: two makes must not share a directory.
+installation: all tests probes benches
+	+$(Q)contrib/check-install
 	$(call ok,$@)
 
 # With the sanitizers' flags: for tests of leaks, and, by integration-sanitize, for all of them.
@@ -400,27 +413,8 @@ bench-page:
 
 # --- Installing -------------------------------------------------------------
 
-DOCUMENTS := README.md SECURITY.md NEWS LICENSE
-.PHONY: install uninstall clean
-install: all
-	install -D -m 755 $(PROGRAM) $(DESTDIR)$(SBINDIR)/dragoman
-	for f in $(MANUALS); do \
-		install -D -m 644 $$f $(DESTDIR)$(MANDIR)/man$${f##*.}/$${f##*/} || exit 1; \
-	done
-	install -d $(DESTDIR)$(DOCDIR)
-	install -m 644 $(DOCUMENTS) $(DESTDIR)$(DOCDIR)/
-	install -d $(DESTDIR)$(UNITDIR)
-	for f in $(SERVICES); do \
-		sed 's|/usr/local/sbin/|$(SBINDIR)/|' $$f >$(DESTDIR)$(UNITDIR)/$${f##*/} && \
-		chmod 644 $(DESTDIR)$(UNITDIR)/$${f##*/} || exit 1; \
-	done
+include contrib/install.mk
 
-uninstall:
-	rm -f $(SERVICES:contrib/systemd/%=$(DESTDIR)$(UNITDIR)/%)
-	rm -f $(DESTDIR)$(SBINDIR)/dragoman
-	rm -f $(foreach f,$(MANUALS),$(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $f))/$(notdir $f))
-	rm -f $(DOCUMENTS:%=$(DESTDIR)$(DOCDIR)/%)
-	-rmdir $(DESTDIR)$(DOCDIR)
-
+.PHONY: clean
 clean:
 	$(Q)rm -rf $(BUILD)
