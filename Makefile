@@ -30,7 +30,7 @@ PYTEST_FLAGS ?=
 
 PACKAGES  := libnftnl libmnl libcurl libmicrohttpd jansson libcap-ng libseccomp
 WERROR    ?= -Werror
-WARNINGS  := -Wall -Wextra -Wshadow -Wconversion $(WERROR)
+WARNINGS  := -Wall -Wextra -Wshadow -Wconversion -Wdate-time $(WERROR)
 CFLAGS    ?= -O2 -g
 # _FORTIFY_SOURCE does nothing, loudly, where nothing is optimised.
 FORTIFY    = $(if $(filter -O1 -O2 -O3 -Os -Og,$(CFLAGS)),-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
@@ -45,7 +45,8 @@ PACKAGE_LIBS   = $(eval PACKAGE_LIBS := $$(shell $(PKG_CONFIG) --libs $(PACKAGES
 CMOCKA_LIBS    = $(eval CMOCKA_LIBS := $$(shell $(PKG_CONFIG) --libs cmocka))$(CMOCKA_LIBS)
 
 ALL_CPPFLAGS = -Iinclude -D_GNU_SOURCE -DDRAGOMAN_VERSION='"$(VERSION)"' $(PACKAGE_CFLAGS) $(CPPFLAGS)
-ALL_CFLAGS   = -std=gnu11 $(WARNINGS) $(HARDENING) $(CFLAGS) $(SANITIZE)
+# No path of this machine is in what is built.
+ALL_CFLAGS   = -std=gnu11 $(WARNINGS) $(HARDENING) '-ffile-prefix-map=$(CURDIR)=.' $(CFLAGS) $(SANITIZE)
 ALL_LDFLAGS  = $(LINK_HARDENING) $(LDFLAGS) $(SANITIZE)
 
 Q := $(if $(filter 1,$(V)),,@)
@@ -65,8 +66,8 @@ REPLAY       := tests/fuzz/replay.c
 INTERFACE_SOURCE := contrib/manual/interface.c
 C_SOURCES    := $(wildcard src/main.c) $(SOURCES) $(TEST_SOURCES) $(TEST_SUPPORT) $(FUZZ_SOURCES) $(REPLAY) $(PROBE_SOURCES) \
 	$(BENCH_SOURCES) $(BENCH_SUPPORT) $(INTERFACE_SOURCE)
-SCRIPTS      := $(sort $(wildcard contrib/check contrib/demo contrib/ensure-packages contrib/run-tests contrib/run-integration .ci/run contrib/check-install \
-	contrib/completion/dragoman.bash contrib/examples/netns contrib/examples/nspawn))
+SCRIPTS      := $(sort $(wildcard $(addprefix contrib/,check check-install check-reproducible completion/dragoman.bash \
+	demo ensure-packages examples/netns examples/nspawn run-integration run-tests try-package) .ci/run))
 MANUALS      := $(sort $(wildcard contrib/man/*.[1-9]))
 COMPLETIONS  := $(sort $(wildcard contrib/completion/*))
 SERVICES     := contrib/systemd/dragoman.service
@@ -134,7 +135,7 @@ $(PROGRAM): $(BUILD)/src/main.o $(LIBRARY)
 # Made anew each time, or members of deleted sources would stay.
 $(LIBRARY): $(OBJECTS) $(BUILD)/sources
 	$(call say,AR,$@)
-	$(Q)rm -f $@ && $(AR) rcs $@ $(OBJECTS)
+	$(Q)rm -f $@ && $(AR) rcsD $@ $(OBJECTS)
 
 $(BUILD)/sources: FORCE
 	@mkdir -p $(@D)
@@ -146,7 +147,7 @@ $(BUILD)/%.o: %.c $(BUILD)/flags
 
 # An archive, since a test that has a module's functions of its own takes no more than it uses.
 $(SUPPORT): $(TEST_SUPPORT:%.c=$(BUILD)/%.o)
-	$(Q)rm -f $@ && $(AR) rcs $@ $^
+	$(Q)rm -f $@ && $(AR) rcsD $@ $^
 
 $(TESTS): $(BUILD)/tests/%: $(BUILD)/tests/%.o $(SUPPORT) $(LIBRARY)
 	$(call say,LINK,$@)
@@ -164,7 +165,7 @@ $(INTERFACE): $(INTERFACE).o $(BUILD)/src/main.o $(LIBRARY)
 # The raw program has nothing but libmnl; the empty one has all of our libraries, and no use for them.
 BENCH_LIBRARY := $(BUILD)/bench/libsupport.a
 $(BENCH_LIBRARY): $(BENCH_SUPPORT:%.c=$(BUILD)/%.o)
-	$(Q)rm -f $@ && $(AR) rcs $@ $^
+	$(Q)rm -f $@ && $(AR) rcsD $@ $^
 $(BENCHES): $(BUILD)/bench/%: $(BUILD)/bench/%.o $(BENCH_LIBRARY) $(LIBRARY)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) $(ALL_LDFLAGS) -o $@ $(filter %.o %.a,$^) $(PACKAGE_LIBS) -pthread
@@ -413,7 +414,7 @@ bench-page:
 
 # --- Installing -------------------------------------------------------------
 
-include contrib/install.mk
+include contrib/install.mk contrib/package.mk
 
 .PHONY: clean
 clean:
