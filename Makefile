@@ -105,6 +105,7 @@ help:
 	'make bench       speed beside the peers, as root: ONLY=section[,section] QUICK=1;' \
 	'                 tables, JSON and plots in $$(BENCH_RESULTS);' \
 	'                 make bench-compare A=one.json B=other.json; make bench-page A=one.json' \
+	'make analyze     gcc -fanalyzer and cppcheck; make musl: compiled against musl'\''s headers' \
 	'make cover       which lines unit and integration tests run (as root; needs llvm)' \
 	'make tidy format format-check headers layers manual scripts services security documents' \
 	'     metrics installation: one of them' \
@@ -113,6 +114,8 @@ help:
 	'make install     to $$(DESTDIR)$$(PREFIX), or SBINDIR MANDIR DOCDIR UNITDIR SYSUSERSDIR' \
 	'                 BASHDIR ZSHDIR FISHDIR one by one; make uninstall takes it away again;' \
 	'                 make list-installed shows the files' \
+	'make deb         Debian'\''s package, in $$(BUILD)/deb (needs debhelper): DEB_VERSION;' \
+	'                 make reproducible: that and the program twice, the same bytes' \
 	'make clean       remove $$(BUILD)' \
 	'Variables: CC CFLAGS LDFLAGS CPPFLAGS BUILD PREFIX DESTDIR SANITIZE WERROR= V=1'
 
@@ -374,6 +377,8 @@ fuzz: fuzzers
 			$$([ ! -e $$words ] || echo -dict=$$words) \
 			-artifact_prefix=$(BUILD)/corpus/$$f- $(BUILD)/corpus/$$f tests/fuzz/corpus/$$f; \
 	done
+
+include contrib/analyze.mk
 
 # Which lines of src the unit and the integration tests run together. Counters in mapped files
 # (%c): they stay after kill -9, and writing them is no system call that the filter would see.

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 #include "route.h"
 
+/* Before the kernel's headers, which define the same and look whether somebody has. */
+#include <netinet/in.h>
+
 #include <errno.h>
 #include <linux/if_link.h>
 #include <linux/ipv6.h>
 #include <linux/rtnetlink.h>
 #include <net/if.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -86,7 +86,7 @@ static void tell_endpoint(struct planner *planner, const struct site *site,
 	change->has_endpoint = true;
 	change->endpoint = come ? come->endpoint : gone->endpoint;
 	change->slots = come ? come->after : gone->before;
-	if (gone && come) {
+	if (verdict == VERDICT_REPLACE) {
 		change->has_was = true;
 		change->was = gone->endpoint;
 	}
