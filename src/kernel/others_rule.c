@@ -118,17 +118,18 @@ static void run_bitwise(struct machine *machine, const struct nftnl_expr *expres
 {
 	const struct value from = *register_at(machine, expression, NFTNL_EXPR_BITWISE_SREG);
 	struct value *into = register_at(machine, expression, NFTNL_EXPR_BITWISE_DREG);
-	uint32_t mask_length = 0, xor_length = 0;
+	uint32_t mask_length = 0, toggled_length = 0;
 	const uint8_t *mask = nftnl_expr_get(expression, NFTNL_EXPR_BITWISE_MASK, &mask_length);
-	const uint8_t * xor = nftnl_expr_get(expression, NFTNL_EXPR_BITWISE_XOR, &xor_length);
+	const uint8_t *toggled = nftnl_expr_get(expression, NFTNL_EXPR_BITWISE_XOR,
+						&toggled_length);
 
 	*into = (struct value){0};
-	if (!from.length || !mask || !xor || mask_length != from.length ||
-	    xor_length != from.length)
+	if (!from.length || !mask || !toggled || mask_length != from.length ||
+	    toggled_length != from.length)
 		return;
 	*into = from;
 	for (size_t i = 0; i < from.length; i++)
-		into->bytes[i] = (uint8_t)((from.bytes[i] & mask[i]) ^ xor[i]);
+		into->bytes[i] = (uint8_t)((from.bytes[i] & mask[i]) ^ toggled[i]);
 }
 
 static void run_compare(struct machine *machine, const struct nftnl_expr *expression)
