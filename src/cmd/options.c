@@ -257,7 +257,7 @@ static int settle_as_agent(struct parser *parser)
 	uint64_t taken = 0;
 	int code;
 
-	if (!(option->commands & parser->command->bit))
+	if (!option || !(option->commands & parser->command->bit))
 		return 0;
 	parser->options->given = parser->given;
 	if (!parser->options->config)
