@@ -154,3 +154,11 @@ def test_image_says_that_sysctls_cannot_be_written(start, web):
     agent = start(flags)
     wait_until(lambda: "/proc/sys/net/ipv4/conf/all/route_localnet is not writable here"
                in agent.log(), what="the reason")
+
+
+def test_image_says_that_processes_are_out_of_sight(start, web):
+    flags = documented()
+    flags.pid = None
+    agent = start(flags)
+    wait_until(lambda: f"web: there is no process {web.pid} here" in agent.log(),
+               what="the reason")

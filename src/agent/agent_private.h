@@ -202,6 +202,7 @@ struct agent {
 	struct containers *containers;
 	bool listed;                   /* containers, once at least */
 	bool connected;                /* to the engine, once at least */
+	bool numbers_settled;          /* whether its processes are seen here */
 	char *registry_failure;        /* why it is lost; or NULL */
 	char *containers_failure;      /* likewise */
 	uint64_t live;                 /* when the registry was last live; 0: never */

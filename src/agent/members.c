@@ -204,6 +204,19 @@ static int believe(struct member *member, struct error *error)
 	return enter_process(member, error);
 }
 
+/* It may have been short; but if none was ever here, that is not why. */
+static void tell_of_unknown_number(const struct member *member)
+{
+	struct agent *agent = member->agent;
+
+	if (agent->numbers_settled || process_numbers_are_the_machines())
+		return;
+	agent->numbers_settled = true;
+	log_warn("%s: there is no process %ld here: the agent is in a PID namespace of its own, "
+		 "where the engine's numbers mean nothing (docker run --pid host)",
+		 member->name, (long)member->pid);
+}
+
 static int follow_container(struct member *member, const struct container *container,
 			    struct error *error)
 {
@@ -226,8 +239,11 @@ static int follow_container(struct member *member, const struct container *conta
 		log_warn("%s: %zu variables left out (a NUL inside, or more than 16 MiB)",
 			 member->name, container->environment_dropped);
 	r = hold_process(member, error);
+	if (r == -ESRCH)
+		tell_of_unknown_number(member);
 	if (r < 0)
 		return r;
+	member->agent->numbers_settled = true;
 	/* This first: that the process runs is looked at behind it. */
 	if (origin_of(member) == PROCESS_OF_CONTAINER)
 		return enter_process(member, error);

@@ -41,6 +41,14 @@ enum process_origin process_judge(const struct process_traces *traces, const cha
 				  uint64_t started);
 
 /*
+ * Whether we are in the machine's first PID namespace (pid_namespaces(7)), where
+ * every process has a number that we know it by. True also where that cannot be
+ * told. Elsewhere, as in a container, what an engine says of numbers may mean
+ * nothing here.
+ */
+bool process_numbers_are_the_machines(void);
+
+/*
  * Whether it, or one that it starts, may come to CAP_NET_ADMIN in its network
  * namespace: whether its capability bounding set holds that (capabilities(7)).
  * True also where that cannot be read.
