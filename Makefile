@@ -95,7 +95,7 @@ help:
 	'                 services (units of systemd), security (tests that SECURITY.md names),' \
 	'                 documents (files, functions and targets that they name),' \
 	'                 metrics (that alerts, dashboard and manual know of),' \
-	'                 installation (what install and uninstall do)' \
+	'                 installation (what install and uninstall do), musl (compiled with its headers)' \
 	'make unit        unit tests; make sanitize: the same under ASan and UBSan' \
 	'make integration real kernel, real etcd: as root (contrib/check does both);' \
 	'                 make integration-sanitize: the same under ASan and UBSan' \
@@ -105,7 +105,7 @@ help:
 	'make bench       speed beside the peers, as root: ONLY=section[,section] QUICK=1;' \
 	'                 tables, JSON and plots in $$(BENCH_RESULTS);' \
 	'                 make bench-compare A=one.json B=other.json; make bench-page A=one.json' \
-	'make analyze     gcc -fanalyzer and cppcheck; make musl: compiled against musl'\''s headers' \
+	'make analyze     gcc -fanalyzer and cppcheck' \
 	'make cover       which lines unit and integration tests run (as root; needs llvm)' \
 	'make tidy format format-check headers layers manual scripts services security documents' \
 	'     metrics installation: one of them' \
@@ -180,7 +180,7 @@ $(BUILD)/bench/empty: ALL_LDFLAGS += -Wl,--no-as-needed
 
 # --- Checking ---------------------------------------------------------------
 
-CHECKS := gcc clang unit sanitize corpora tidy format-check headers layers manual scripts services security documents metrics installation
+CHECKS := gcc clang unit sanitize corpora tidy format-check headers layers manual scripts services security documents metrics installation musl
 
 # Each check writes "ok NAME"; contrib/check takes the list from here.
 .PHONY: check list-checks

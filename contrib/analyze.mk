@@ -46,7 +46,7 @@ musl: $(PROGRAM_SOURCES:%.c=$(BUILD)/musl/%.o)
 $(BUILD)/musl/headers: contrib/analyze.mk
 	$(Q)rm -rf $(MUSL_HEADERS) && mkdir -p $(MUSL_HEADERS)/sys
 	$(Q)set -e; for name in $(MUSL_BORROWED); do \
-		for at in /usr/include/$$($(CC) -print-multiarch) /usr/include; do \
+		for at in /usr/include/$$(gcc -print-multiarch) /usr/include; do \
 			[ ! -e $$at/$$name ] || ln -sfn $$at/$$name $(MUSL_HEADERS)/$$name; \
 		done; \
 	done
