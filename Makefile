@@ -95,7 +95,8 @@ help:
 	'                 services (units of systemd), security (tests that SECURITY.md names),' \
 	'                 documents (files, functions and targets that they name),' \
 	'                 metrics (that alerts, dashboard and manual know of),' \
-	'                 installation (what install and uninstall do), musl (compiled with its headers)' \
+	'                 installation (what install and uninstall do),' \
+	'                 musl (that it compiles with that libc'\''s headers)' \
 	'make unit        unit tests; make sanitize: the same under ASan and UBSan' \
 	'make integration real kernel, real etcd: as root (contrib/check does both);' \
 	'                 make integration-sanitize: the same under ASan and UBSan' \
