@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * follow ETCD_PORT REGISTRY HOSTS RATE CHANGES WRITERS
+ * follow ETCD_PORT REGISTRY HOSTS RATE CHANGES WRITERS THERE HERE
  *
  * From etcd's acknowledgement of a put to the commit in the kernel, and to the
  * first connection that was led to the new endpoint.
@@ -9,13 +9,14 @@
  * where every endpoint there may be answers, at one socket. Etcd is on the
  * loopback of REGISTRY, such a file too. Each of the writers has a connection of its own, and a
  * service of its own, /services/s0 and on, of one endpoint, which it replaces
- * again and again; together they make RATE changes a second.
+ * again and again; together they make RATE changes a second. THERE and HERE are masks of
+ * processors: of what would be on etcd's host, and of what is on the agent's.
  *
- *     writers    a thread each: put, wait for the acknowledgement, note the time
- *     watcher    a thread: notes when etcd told of a change to one who does nothing
+ *     writers    a thread each, there: put, wait for the acknowledgement, note the time
+ *     watcher    a thread, there: notes when etcd told of a change to one who does nothing
  *                but watch, which is what the machine and etcd need of the time
- *     listener   a thread: notes when an element came, by what nf_tables tells
- *     client     a thread: connects to each service that has an acknowledged
+ *     listener   a thread, here: notes when an element came, by what nf_tables tells
+ *     client     a thread, here: connects to each service that has an acknowledged
  *                change nobody was led to yet, again and again
  *
  * A change that was overtaken by the next before any connection was made is
@@ -79,6 +80,7 @@ struct follow {
 	int server;     /* of all endpoints */
 	int watcher;    /* the connection of the one who only watches */
 	struct mnl_socket *listener;
+	unsigned there, here;
 	atomic_bool done;
 	unsigned long connections, failures;
 };
@@ -186,6 +188,20 @@ static int put(struct writer *writer, uint32_t number)
 	return take_answer(writer->socket);
 }
 
+/* The thread's own processors. 0: as they are. */
+static void keep_to(unsigned mask)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	for (unsigned cpu = 0; cpu < 32; cpu++) {
+		if (mask >> cpu & 1)
+			CPU_SET(cpu, &set);
+	}
+	if (mask)
+		(void)pthread_setaffinity_np(pthread_self(), sizeof(set), &set);
+}
+
 static void wait_until(uint64_t when)
 {
 	const struct timespec time = {.tv_sec = (time_t)(when / second),
@@ -199,6 +215,8 @@ static void *write_changes(void *user)
 	struct writer *writer = user;
 	struct follow *follow = writer->follow;
 	uint64_t next = console_now() + follow->pause * writer->number / follow->count;
+
+	keep_to(follow->there);
 
 	for (unsigned i = 1; i < writer->count; i++) {
 		next += follow->pause;
@@ -269,6 +287,8 @@ static void *watch(void *user)
 {
 	struct follow *follow = user;
 	char *buffer = console_memory(RECEIVE_SIZE + 1, 1);
+
+	keep_to(follow->there);
 
 	while (!atomic_load(&follow->done)) {
 		ssize_t got = recv(follow->watcher, buffer, RECEIVE_SIZE, 0);
@@ -355,6 +375,8 @@ static void *listen_to_kernel(void *user)
 	struct follow *follow = user;
 	char *buffer = console_memory(RECEIVE_SIZE, 1);
 
+	keep_to(follow->here);
+
 	while (!atomic_load(&follow->done)) {
 		ssize_t received = mnl_socket_recvfrom(follow->listener, buffer, RECEIVE_SIZE);
 		const struct nlmsghdr *message = (const struct nlmsghdr *)(const void *)buffer;
@@ -412,25 +434,23 @@ static int connect_once(const struct follow *follow, unsigned writer, uint32_t *
 	return r;
 }
 
-/* Whether there was anything to try. */
-static bool try_writer(struct follow *follow, struct writer *writer)
+static void try_writer(struct follow *follow, struct writer *writer)
 {
 	unsigned acknowledged = atomic_load(&writer->acknowledged);
 	uint32_t reached;
 	uint64_t now;
 
 	if (writer->connected >= acknowledged)
-		return false;
+		return;
 	follow->connections++;
 	if (connect_once(follow, writer->number, &reached) < 0) {
 		follow->failures++;
-		return true;
+		return;
 	}
 	now = console_now();
 	while (reached >> 16 == writer->number && writer->connected < acknowledged &&
 	       writer->connected < (reached & 0xffff))
 		atomic_store(&writer->changes[++writer->connected].connected, now);
-	return true;
 }
 
 static void *connect_to_services(void *user)
@@ -438,13 +458,12 @@ static void *connect_to_services(void *user)
 	static const struct timespec moment = {.tv_nsec = 20000};
 	struct follow *follow = user;
 
+	keep_to(follow->here);
+	/* With pauses: on the agent's processor nobody computes for the time of a tick. */
 	while (!atomic_load(&follow->done)) {
-		bool some = false;
-
 		for (unsigned i = 0; i < follow->count; i++)
-			some |= try_writer(follow, &follow->writers[i]);
-		if (!some)
-			(void)nanosleep(&moment, NULL);
+			try_writer(follow, &follow->writers[i]);
+		(void)nanosleep(&moment, NULL);
 	}
 	return NULL;
 }
@@ -595,12 +614,14 @@ int main(int argc, char **argv)
 	uint64_t began;
 	unsigned changes;
 
-	if (argc != 7 || argument(argv[6]) - 1 >= WRITERS_MAX || !argument(argv[4])) {
+	if (argc != 9 || argument(argv[6]) - 1 >= WRITERS_MAX || !argument(argv[4])) {
 		(void)fprintf(stderr, "usage: follow ETCD_PORT REGISTRY HOSTS RATE CHANGES "
-				      "WRITERS\n");
+				      "WRITERS THERE HERE\n");
 		return 2;
 	}
 	follow.count = argument(argv[6]);
+	follow.there = argument(argv[7]);
+	follow.here = argument(argv[8]);
 	follow.pause = second * follow.count / argument(argv[4]);
 	changes = argument(argv[5]) / follow.count;
 	for (unsigned i = 0; i < follow.count; i++)

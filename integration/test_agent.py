@@ -448,4 +448,4 @@ def test_agent_asks_the_scheduler_for_short_slices_and_for_no_more(etcd, run, we
     agent = run("--netns", web, registry=etcd.url, command=("nice", "-n", "3", PROGRAM))
     (policy, nice, length), = scheduling(agent.pid)
     assert (policy, nice) == (0, os.nice(0) + 3)
-    assert length == 100000 or not knows_slices()
+    assert length == 200000 or not knows_slices()

@@ -2,9 +2,10 @@
 """The agent that follows a registry and an engine: from the event to the rules.
 
 etcd: a real agent, a real etcd, and a program that writes at a rate, listens to the
-kernel and connects (follow.c). All of them share the machine's processors, so that
-beside it stands, as `watcher`, when somebody was told who does nothing but watch.
-etcd's data are in memory: what is measured is not a disk.
+kernel and connects (follow.c). A registry is on other hosts than its agents: here it
+and the writers have half of the processors, and the agent and its client the other.
+Beside it stands, as `watcher`, when somebody was told who does nothing but watch, on
+the registry's half. etcd's data are in memory: what is measured is not a disk.
 
 Docker: integration/measure_start.py, start by start.
 """
@@ -33,9 +34,25 @@ def _number(writer, change):
     return writer << 16 | change
 
 
-def _program(stage, etcd, rate, changes, writers):
+def _halves():
+    """Two sets of processors; the same where there is one only."""
+    every = sorted(os.sched_getaffinity(0))
+    middle = len(every) // 2
+    return (set(every[:middle]) or set(every)), set(every[middle:])
+
+
+def _keep_to(pid, processors):
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        os.sched_setaffinity(int(thread), processors)
+
+
+def _program(stage, etcd, agent, rate, changes, writers):
+    there, here = _halves()
+    _keep_to(etcd.pid, there)
+    _keep_to(agent.pid, here)
+    masks = [sum(1 << number for number in half) for half in (there, here)]
     done = stage.container.run(PROGRAMS / "follow", etcd.port, f"/proc/{os.getpid()}/ns/net",
-                               stage.hosts.path, rate, changes, writers, timeout=300)
+                               stage.hosts.path, rate, changes, writers, *masks, timeout=300)
     return json.loads(done.stdout)
 
 
@@ -49,7 +66,7 @@ def at_rate(results, namespaces, rate, changes, writers):
                  for word in ("-b", f"S{number}=s{number};{10000 + number}")]
         with Agent("--netns", stage.container, *words, registry=etcd.url) as agent:
             before, commits = agent.cpu_seconds(), agent.metric("commits_total")
-            told = _program(stage, etcd, rate, changes, writers)
+            told = _program(stage, etcd, agent, rate, changes, writers)
             used, commits = agent.cpu_seconds() - before, agent.metric("commits_total") - commits
     at = {"rate": rate}
     assert told["failures"] == 0, told["failures"]

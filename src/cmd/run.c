@@ -297,7 +297,7 @@ static void raise_limits(void)
  */
 static void ask_for_short_slices(void)
 {
-	enum { SLICE = 100000 }; /* nanoseconds; the shortest there is */
+	enum { SLICE = 200000 }; /* nanoseconds */
 	struct sched_attr attributes = {.size = sizeof(attributes)};
 
 	if (syscall(SYS_sched_getattr, 0, &attributes, sizeof(attributes), 0) < 0 ||
