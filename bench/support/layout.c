@@ -139,7 +139,7 @@ void layout_structure(struct batch *batch)
 		{"output", "nat", NF_INET_LOCAL_OUT, -100, 2, rule_output},
 		{"postrouting", "nat", NF_INET_POST_ROUTING, 100, 5, rule_postrouting},
 		{"guard", "filter", NF_INET_PRE_ROUTING, -300, 5, rule_guard},
-		{"unavailable", "filter", NF_INET_LOCAL_OUT, 0, 5, rule_unavailable},
+		{"unavailable", "filter", NF_INET_LOCAL_OUT, 0, 4, rule_unavailable},
 	};
 
 	put_table(batch);

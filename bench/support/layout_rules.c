@@ -94,7 +94,7 @@ static void lookup(struct nlmsghdr *message, const char *set, int result)
 	close_expression(&opened);
 }
 
-static void give_verdict(struct nlmsghdr *message, uint32_t code)
+static void drop(struct nlmsghdr *message)
 {
 	struct expression opened = open_expression(message, "immediate");
 	struct nlattr *data, *verdict;
@@ -102,7 +102,7 @@ static void give_verdict(struct nlmsghdr *message, uint32_t code)
 	put(message, NFTA_IMMEDIATE_DREG, NFT_REG_VERDICT);
 	data = mnl_attr_nest_start(message, NFTA_IMMEDIATE_DATA);
 	verdict = mnl_attr_nest_start(message, NFTA_DATA_VERDICT);
-	put(message, NFTA_VERDICT_CODE, code);
+	put(message, NFTA_VERDICT_CODE, NF_DROP);
 	mnl_attr_nest_end(message, verdict);
 	mnl_attr_nest_end(message, data);
 	close_expression(&opened);
@@ -120,12 +120,20 @@ static void ct(struct nlmsghdr *message, uint32_t key, int direction)
 	close_expression(&opened);
 }
 
-static void state_not_new(struct nlmsghdr *message)
+static void state_new(struct nlmsghdr *message)
 {
-	const uint32_t new = 1U << (IP_CT_NEW + 1);
+	const uint32_t mask = 1U << (IP_CT_NEW + 1), none = 0;
+	struct expression opened;
 
 	ct(message, NFT_CT_STATE, -1);
-	cmp(message, NFT_CMP_NEQ, &new, sizeof(new));
+	opened = open_expression(message, "bitwise");
+	put(message, NFTA_BITWISE_SREG, NFT_REG_1);
+	put(message, NFTA_BITWISE_DREG, NFT_REG_1);
+	put(message, NFTA_BITWISE_LEN, sizeof(mask));
+	put_value(message, NFTA_BITWISE_MASK, &mask, sizeof(mask));
+	put_value(message, NFTA_BITWISE_XOR, &none, sizeof(none));
+	close_expression(&opened);
+	cmp(message, NFT_CMP_NEQ, &none, sizeof(none));
 }
 
 static void not_lo(struct nlmsghdr *message, uint32_t key)
@@ -201,7 +209,7 @@ void rule_postrouting(struct nlmsghdr *message, unsigned index, unsigned slots)
 		loopback4(message, 12);
 		ct(message, NFT_CT_DST_IP, IP_CT_DIR_ORIGINAL);
 		cmp_byte(message, NFT_CMP_NEQ, IN_LOOPBACKNET);
-		give_verdict(message, NF_DROP);
+		drop(message);
 		return;
 	}
 	ct(message, index < 2 ? NFT_CT_DST_IP : NFT_CT_DST_IP6, IP_CT_DIR_ORIGINAL);
@@ -238,6 +246,7 @@ void rule_guard(struct nlmsghdr *message, unsigned index, unsigned slots)
 
 	(void)slots;
 	if (index < 2) {
+		not_lo(message, NFT_META_IIFNAME);
 		loopback4(message, index == 0 ? 16 : 12);
 	} else {
 		protocol(message, v4);
@@ -246,22 +255,18 @@ void rule_guard(struct nlmsghdr *message, unsigned index, unsigned slots)
 				      index == 2 ? IPOPT_LSRR : IPOPT_SSRR);
 		else
 			header_exists(message, NFT_EXTHDR_OP_IPV6, IPPROTO_ROUTING);
+		not_lo(message, NFT_META_IIFNAME);
 	}
-	not_lo(message, NFT_META_IIFNAME);
-	give_verdict(message, NF_DROP);
+	drop(message);
 }
 
 void rule_unavailable(struct nlmsghdr *message, unsigned index, unsigned slots)
 {
-	bool v4 = index < 3, tcp = index % 2 == 1;
+	bool v4 = index < 2, tcp = index % 2 == 0;
 	struct expression opened;
 
 	(void)slots;
-	if (index == 0) {
-		state_not_new(message);
-		give_verdict(message, NF_ACCEPT);
-		return;
-	}
+	state_new(message);
 	key(message, v4);
 	lookup(message, v4 ? "unavailable4" : "unavailable6", -1);
 	meta(message, NFT_META_L4PROTO, NFT_REG_1);

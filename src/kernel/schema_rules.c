@@ -190,13 +190,24 @@ static void add_ct(struct builder *builder, uint32_t key, int direction)
 		nftnl_expr_set_u8(expression, NFTNL_EXPR_CT_DIR, (uint8_t)direction);
 }
 
-/* ct state != new: the state is one bit, by nft_ct of the kernel. */
-static void add_state_not_new(struct builder *builder)
+/* ct state new: the state is a bit, by nft_ct of the kernel. */
+static void add_state_new(struct builder *builder)
 {
-	const uint32_t new = 1U << (IP_CT_NEW + 1);
+	const uint32_t mask = 1U << (IP_CT_NEW + 1), none = 0;
+	struct nftnl_expr *expression;
 
 	add_ct(builder, NFT_CT_STATE, -1);
-	add_cmp(builder, NFT_CMP_NEQ, &new, sizeof(new));
+	expression = add(builder, "bitwise");
+	if (!expression)
+		return;
+	nftnl_expr_set_u32(expression, NFTNL_EXPR_BITWISE_SREG, NFT_REG_1);
+	nftnl_expr_set_u32(expression, NFTNL_EXPR_BITWISE_DREG, NFT_REG_1);
+	nftnl_expr_set_u32(expression, NFTNL_EXPR_BITWISE_OP, NFT_BITWISE_BOOL);
+	nftnl_expr_set_u32(expression, NFTNL_EXPR_BITWISE_LEN, sizeof(mask));
+	if (nftnl_expr_set(expression, NFTNL_EXPR_BITWISE_MASK, &mask, sizeof(mask)) < 0 ||
+	    nftnl_expr_set(expression, NFTNL_EXPR_BITWISE_XOR, &none, sizeof(none)) < 0)
+		builder->failed = true;
+	add_cmp(builder, NFT_CMP_NEQ, &none, sizeof(none));
 }
 
 static void add_reject(struct builder *builder, uint32_t type, uint8_t code)
@@ -314,10 +325,8 @@ static void add_exthdr_exists(struct builder *builder, uint32_t op, uint8_t type
 }
 
 /*
- * ip daddr 127.0.0.0/8 iifname != "lo" drop; then saddr
+ * iifname != "lo" ip daddr 127.0.0.0/8 drop; then saddr
  * ip option lsrr exists iifname != "lo" drop; then ssrr, and exthdr rt
- *
- * First what hardly any packet has: each comes by here.
  *
  * A packet with a source route comes to an address that is open, and gets its
  * next destination behind all hooks: 127.0.0.1 where accept_source_route is on
@@ -327,36 +336,34 @@ static void add_exthdr_exists(struct builder *builder, uint32_t op, uint8_t type
 static void build_guard(struct builder *builder, unsigned index)
 {
 	if (index < 2) {
+		add_not_lo(builder, NFT_META_IIFNAME);
 		add_loopback4(builder, index == 0 ? IP4_DESTINATION : IP4_SOURCE);
 	} else {
 		bool v4 = index < 4;
 
+		/* First what hardly any packet has: each comes by here. */
 		add_family(builder, v4 ? FAMILY_IPV4 : FAMILY_IPV6);
 		if (v4)
 			add_exthdr_exists(builder, NFT_EXTHDR_OP_IPV4,
 					  index == 2 ? IPOPT_LSRR : IPOPT_SSRR);
 		else
 			add_exthdr_exists(builder, NFT_EXTHDR_OP_IPV6, IPPROTO_ROUTING);
+		add_not_lo(builder, NFT_META_IIFNAME);
 	}
-	add_not_lo(builder, NFT_META_IIFNAME);
 	add_verdict(builder, NF_DROP);
 }
 
 /*
- * ct state != new accept: hardly any packet is
- * ip daddr . meta l4proto . th dport @unavailable4 meta l4proto tcp reject with tcp reset
+ * ct state new ip daddr . meta l4proto . th dport @unavailable4
+ *	meta l4proto tcp reject with tcp reset
  * then udp with icmp port-unreachable; then both for IPv6
  */
 static void build_unavailable(struct builder *builder, unsigned index)
 {
-	enum family family = index < 3 ? FAMILY_IPV4 : FAMILY_IPV6;
-	bool tcp = index % 2 == 1;
+	enum family family = index < 2 ? FAMILY_IPV4 : FAMILY_IPV6;
+	bool tcp = index % 2 == 0;
 
-	if (index == 0) {
-		add_state_not_new(builder);
-		add_verdict(builder, NF_ACCEPT);
-		return;
-	}
+	add_state_new(builder);
 	(void)add_key(builder, family);
 	add_lookup(builder, SET_OF(SET_UNAVAILABLE4, family), LOOKUP_SET);
 	add_meta(builder, NFT_META_L4PROTO, NFT_REG_1);
@@ -388,8 +395,9 @@ unsigned schema_rule_count(const struct chain *chain)
 	switch ((enum chain_kind)chain->kind) {
 	case CHAIN_GUARD:
 	case CHAIN_POSTROUTING:
-	case CHAIN_UNAVAILABLE:
 		return 5;
+	case CHAIN_UNAVAILABLE:
+		return 4;
 	case CHAIN_OUTPUT:
 	case CHAIN_BALANCE:
 	case CHAIN_NTH:
