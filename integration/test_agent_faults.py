@@ -56,6 +56,11 @@ def wait_for(namespace, *numbers, deadline=30):
     wait_until(lambda: held(namespace) == set(numbers), deadline, what=f"endpoints {numbers}")
 
 
+def wait_for_clients(namespace):
+    wait_until(lambda: all(slot.connections for slot in nft.slots(namespace, WEB)),
+               what="somebody to come to each endpoint that stands")
+
+
 def state_of(agent):
     return agent.status()["registry"]["state"]
 
@@ -241,6 +246,7 @@ def test_agent_over_a_restart_of_etcd_goes_on(own_etcd, run, container, hosts, t
         registry.delete(f"/services/web/{2 * turn + 2}")
         wait_for(container, 2 * turn + 3, 2 * turn + 4)
         wait_until(lambda: state_of(agent) == "live", what="the registry to be back")
+    wait_for_clients(container)
     told, metrics = clients.end(), agent.metrics()
     print(told)
     assert told.failures == {} and set(told.seen) == {1, 2, 3, 4, 5, 6}
@@ -274,6 +280,7 @@ def test_agent_cut_off_while_etcd_forgets_ends_exact(own_etcd, run, container, h
         assert events.heard() == {} and agent.metric("watch_compactions_total") == 0
         relay.join()
         wait_for(container, 3, 4, 5)
+        wait_for_clients(container)
         heard, told, metrics = events.heard(), clients.end(), agent.metrics()
         registry.put("/services/web/6", crowd.document(6))
         wait_for(container, 3, 4, 5, 6)
@@ -339,6 +346,7 @@ def test_agent_moves_on_from_a_member_that_ends_or_hangs(cluster, run, laborator
     cluster.wait()
     put(4)
     wait(4, container, other)
+    wait_for_clients(container)
     told, metrics = clients.end(), agents["v3"].metrics()
     print(told)
     assert told.failures == {} and set(told.seen) == {1, 2, 3, 4}

@@ -12,7 +12,7 @@ from lab.command import PROGRAM
 from lab.processes import run
 from lab.shells import SHELLS
 
-COMMANDS = {"reconcile", "plan", "resolve", "flush", "run", "status", "explain", "help"}
+COMMANDS = {"reconcile", "plan", "resolve", "flush", "run", "status", "explain", "hook", "help"}
 
 
 @pytest.fixture(scope="module", params=SHELLS)

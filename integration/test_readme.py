@@ -108,7 +108,7 @@ def test_readme_names_options_and_variables_that_exist():
     commands = re.findall(r"^  (\w+) ", re.split("Commands:|  help", helps)[1], re.MULTILINE)
     helps += "".join(run(PROGRAM, command, "--help").stdout for command in commands)
     text = "\n".join([*blocks(section("On a host")), *re.findall(r"`([^`]+)`", README)])
-    others = {"--now", "--net"}  # of systemctl, nsenter and docker
+    others = {"--now", "--net", "--network-namespace-path"}  # of systemctl, nsenter, docker and nspawn
     options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)) - others
     variables = set(re.findall(r"\bDRAGOMAN_[A-Z_]+", text)) - {"DRAGOMAN_OPTIONS"}  # of the unit
     assert len(options) > 15 and len(variables) > 5

@@ -76,7 +76,7 @@ class Runtime:
 
     def run(self, namespace, command, **options):
         """A container, to its end. Without a namespace it is in the host's network."""
-        name = f"dgm-{os.getpid()}-{next(_numbers)}"
+        name = f"dgm-oci-{os.getpid()}-{next(_numbers)}"
         where = bundle(self._folder / name, self._root, command=command, namespace=namespace,
                        group=f"/{name}", **options)
         return run(*_PROGRAMS[self._program], "--root", self._folder / "state", "run", "--bundle", where, name,

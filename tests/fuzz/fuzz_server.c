@@ -203,11 +203,17 @@ static void require_status(const char *body)
 	json_decref(status);
 }
 
+static bool begins_with(const char *line, const char *word)
+{
+	return strncmp(line, word, strlen(word)) == 0;
+}
+
 static void require_metrics(const char *body)
 {
 	for (const char *line = body; *line; line = strchr(line, '\n') + 1)
 		require(strchr(line, '\n') &&
-			(strncmp(line, "# ", 2) == 0 || strncmp(line, "dragoman_", 9) == 0));
+			(begins_with(line, "# ") || begins_with(line, "dragoman_") ||
+			 begins_with(line, "process_")));
 }
 
 /* What a successful answer carries; that to HEAD carries nothing. */
