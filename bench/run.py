@@ -28,7 +28,7 @@ def parse():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default=",".join(SECTIONS), help=", ".join(SECTIONS))
     parser.add_argument("--quick", action="store_true", help="within two minutes, less exact")
-    parser.add_argument("--limit", type=float, default=240, help="seconds that a peer's load may "
+    parser.add_argument("--limit", type=float, default=180, help="seconds that a peer's load may "
                         "be expected to take; those who take longer are left out")
     parser.add_argument("--results", default="bench-results", type=pathlib.Path)
     options = parser.parse_args()
