@@ -75,4 +75,7 @@ def main(one, other):
 if __name__ == "__main__":
     if len(sys.argv) != 3 or not all(sys.argv[1:]):
         sys.exit("usage: make bench-compare A=BEFORE.json B=AFTER.json")
-    sys.exit(main(*sys.argv[1:]))
+    try:
+        sys.exit(main(*sys.argv[1:]))
+    except OSError as error:
+        sys.exit(f"bench-compare: {error.filename}: {error.strerror}")

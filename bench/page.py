@@ -83,4 +83,7 @@ def main(file, page=FOLDER / "README.md"):
 if __name__ == "__main__":
     if len(sys.argv) < 2 or not sys.argv[1]:
         sys.exit("usage: make bench-page A=RESULTS.json")
-    main(*sys.argv[1:])
+    try:
+        main(*sys.argv[1:])
+    except OSError as error:
+        sys.exit(f"bench-page: {error.filename}: {error.strerror}")

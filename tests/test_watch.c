@@ -16,6 +16,7 @@
 
 #include <cmocka.h>
 
+#include "../src/registry/etcd3_stream.h"
 #include "watch_lab.h"
 
 static void test_watch_of_a_service_tells_it_whole_and_then_its_events(void **state)
@@ -115,9 +116,11 @@ static void test_watch_of_a_lost_stream_resumes_where_it_stopped(void **state)
 static void test_watch_of_an_idle_stream_cut_off_goes_on_without_a_word(void **state)
 {
 	struct watch_lab *lab = *state;
+	const struct stream *stream;
 	struct registry_counts counts;
 
 	watch_lab_open(lab, false);
+	stream = lab->watch->kind;
 	lab->watch->times.quiet = 40UL * MILLISECONDS;
 	lab->watch->times.idle = 1UL * MILLISECONDS;
 	watch_lab_follow(lab);
@@ -132,10 +135,12 @@ static void test_watch_of_an_idle_stream_cut_off_goes_on_without_a_word(void **s
 	registry_watch_counts(lab->watch, &counts);
 	assert_int_equal(counts.reconnects, 1);
 	assert_int_equal(counts.reads, 1);
-	/* One that is not there any more is lost all the same. */
+	assert_in_range(stream->cut_quiet, 1, 10000UL * MILLISECONDS - 1);
+	/* One that is not there any more is lost all the same, and was cut off by nobody. */
 	lab->no_streams = true;
 	http_connection_close(lab->stream);
 	watch_lab_expect(lab, "lost\n");
+	assert_int_equal(stream->cut_quiet, 0);
 	lab->no_streams = false;
 	watch_lab_expect(lab, "live\n");
 }

@@ -23,6 +23,8 @@
  * (a proxy's "timeout client"), and nobody is lost: it is opened anew at once, and
  * only what becomes of that is told. How long it had been idle tells how often a
  * sign of life has to be asked for from now on, so that it is not cut off again.
+ * Where it cannot be opened it was no proxy, but an etcd that has ended: then
+ * nothing is learned of it, or each restart would have us ask more often.
  *
  * A member that is cut off from the others serves watches all the same, of what
  * it knows, and answers signs of life. The header "hasleader" (etcd's clients
@@ -132,6 +134,7 @@ static void stream_lost(struct stream *stream, const struct error *error)
 
 	stream_count_failure(stream);
 	etcd3_stream_close(stream);
+	stream->cut_quiet = 0;
 	stream->host = (stream->host + 1) % hosts->count;
 	stream_pause(stream);
 	watch_lost(watch, error);
